@@ -1,0 +1,96 @@
+"""Every bound of the system, with its unit and its reason.
+
+A bound is a named constant here and nowhere else, so that a reader can see in one place what a peer
+may make another one hold, wait for or do.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+# --- sockets ---------------------------------------------------------------------------------------
+FRAME_BYTES = 1 * MIB  # largest zmq frame that we send: one chunk, so that nothing long sits in front of an abort
+MAX_FRAME_BYTES = 4 * MIB  # ZMQ_MAXMSGSIZE: what libzmq lets in before it cuts the peer
+MAX_FRAMES = 64  # frames of one zmq message: a packet header and its chunks
+HIGH_WATER_MARK = 1000  # zmq messages per pipe; far above LINK_WINDOW_PACKETS, so it is never reached by an honest peer
+HANDSHAKE_SECONDS = 10.0  # ZMTP/Curve handshake must end within
+HELLO_SECONDS = 10.0  # an admitted connection must say hello within
+HALF_OPEN_TOTAL = 4096  # connections of a door that have not said hello; the oldest is cut first
+HALF_OPEN_PER_SOURCE = 2048  # the same, from one address (behind a tunnel all peers share 127.0.0.1)
+HEARTBEAT_SECONDS = 10.0  # ZMTP PING interval
+HEARTBEAT_TIMEOUT_SECONDS = 30.0  # a peer silent for so long is gone (half-dead hosts, pulled cables)
+BACKLOG = 4096  # listen(2) backlog: thousands of engines start at once
+SELF_TEST_SECONDS = 60.0  # the real door is tried with a wrong key this often
+SELF_TEST_TIMEOUT_SECONDS = 5.0  # one try of the door
+UNIX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL
+
+# --- the gate --------------------------------------------------------------------------------------
+GATE_STALE_SECONDS = 5.0  # a gate that has not heard from the hub for so long admits nobody new
+GATE_GRACE_SECONDS = 30.0  # after a start, unknown keys at the engine door are "not known yet", not "refused"
+GATE_UNKNOWN_PER_SECOND = 200.0  # ZAP answers to unknown keys a second; above it they are dropped, known keys never are
+GATE_LOG_SECONDS = 1.0  # refusals of one kind are logged once in this time, with their number
+
+# --- links -----------------------------------------------------------------------------------------
+PROTOCOL = 1  # version of the messages; a peer of another one is told so and refused
+LINK_WINDOW_PACKETS = 128  # packets sent and not acknowledged
+LINK_WINDOW_BYTES = 8 * MIB  # bytes sent and not acknowledged
+PACKET_BYTES = 256 * KIB  # small messages are packed until this size
+PACKET_MESSAGES = 1024  # or this number
+ACK_EVERY_PACKETS = 16  # acknowledge at least so often when nothing travels the other way
+ACK_SECONDS = 0.02  # and at least so soon
+LINK_UNSENT_BYTES = 512 * MIB  # queued for one peer that does not read; beyond it the peer is cut
+RESUME_SECONDS = 10.0  # a lost connection may be resumed within; then the session is gone
+RECONNECT_FIRST_SECONDS = 0.05  # first wait before another try
+RECONNECT_MAX_SECONDS = 2.0  # longest wait between tries
+CONNECT_SECONDS = 10.0  # default time-out of a client's first connection
+AGENT_PATIENCE_SECONDS = 60.0  # agents and engines look for a lost scheduler so long, then give up cleanly
+CLOSE_SECONDS = 5.0  # close() flushes until acknowledged, at most so long
+
+# --- messages --------------------------------------------------------------------------------------
+INLINE_BYTES = 128 * KIB  # a body up to this travels inside its message and may be held by the scheduler
+BUFFERS = 1024  # out-of-band buffers of one body
+BODY_BYTES = 64 * GIB  # one task's arguments, or one result
+FUNCTION_BYTES = 128 * KIB  # a pickled function up to this is sent once per engine; a larger one travels with its task
+STREAM_CREDIT_BYTES = 4 * MIB  # chunks of one stream under way between its two ends
+CHUNK_BYTES = FRAME_BYTES
+NAME_CHARS = 64  # names of clusters, identities, profiles
+TASK_ID_CHARS = 64
+TEXT_CHARS = 1024  # a reason, a host name, a label
+TRACEBACK_CHARS = 64 * KIB
+TARGETS = 16384  # engines that one message may name
+TASKS_NAMED = 16384  # tasks that one message may name
+CODE_BYTES = INLINE_BYTES
+
+# --- tasks -----------------------------------------------------------------------------------------
+OWNER_TASKS = 20_000  # unfinished tasks that one client session keeps at the scheduler; the rest waits at the client
+OWNER_TASK_BYTES = 64 * MIB  # inline bytes of those
+FUNCTIONS_PER_OWNER_BYTES = 64 * MIB  # functions that the scheduler or an engine keeps for one identity
+OUTCOMES_PER_OWNER = 100_000  # remembered outcomes for dependencies and duplicates (ids and states only)
+PREFETCH_SECONDS = 0.010  # work that is queued at an engine ahead of time
+PREFETCH_MIN = 2  # hides one round trip
+PREFETCH_MAX = 1024
+RETRIES = 100
+RECOVERY_SECONDS = 30.0  # after a restart the scheduler waits so long for engines on the roster
+STALLED_STREAM_SECONDS = 30.0  # an engine that takes no chunk for so long is dropped from a broadcast
+OUTPUT_BYTES_PER_TASK = 4 * MIB  # captured stdout and stderr; beyond it the output is cut, and says so
+OUTPUT_EVENT_BYTES = 64 * KIB  # one output message
+OUTPUT_COALESCE_SECONDS = 0.05
+ENGINES_PER_JOIN_KEY = 10_000  # default limit of a join key
+ENGINE_RESULT_BYTES = 1 * GIB  # finished large results that an engine keeps for a client that has not fetched them
+
+# --- records ---------------------------------------------------------------------------------------
+RECORDS_KEPT = 100_000  # task records in the hub's memory
+RECORDS_BYTES = 256 * MIB  # and their bytes, results included
+RECORDS_SECONDS = 0.01  # records go to the hub in batches this often
+RECORDS_UNACKNOWLEDGED = 100_000  # records the scheduler holds for a hub that is away; beyond it takes no new work
+RECORDS_PER_MESSAGE = 512
+
+# --- files and processes -----------------------------------------------------------------------------
+CAPABILITY_BYTES = 64 * KIB  # a connection file is far smaller
+LOG_BYTES = 10 * MIB  # per process, then rotated
+LOG_FILES = 3
+PORT_FIRST, PORT_LAST = 20_000, 32_000  # below the ephemeral range, so that no outgoing connection takes our port
+SUPERVISOR_STOP_SECONDS = 5.0  # asked to stop, then killed
+RESTARTS_PER_MINUTE = 5  # of one process; more is a crash loop, and the controller ends with an error
