@@ -87,6 +87,19 @@ RECORDS_SECONDS = 0.01  # records go to the hub in batches this often
 RECORDS_UNACKNOWLEDGED = 100_000  # records the scheduler holds for a hub that is away; beyond it takes no new work
 RECORDS_PER_MESSAGE = 512
 
+# --- the hub ---------------------------------------------------------------------------------------
+AUDIT_TEXT_CHARS = 512  # one text from outside in the audit log; a line stays readable
+AUDIT_FIELDS = 32  # details of one event in the audit log
+AUDIT_BYTES = 32 * MIB  # the audit log is rotated at this size
+AUDIT_FILES = 3  # and so many older ones are kept
+BEAT_SECONDS = 1.0  # the hub's sign of life to the scheduler and its gate; GATE_STALE_SECONDS is several of these
+REGISTRY_POLL_SECONDS = 1.0  # the hub looks whether the registry's file was replaced
+FOUND_BYTES = 1 * MIB  # results in one answer to a look-up; more go in further messages
+HISTORY_IDS = 10_000  # task ids in one answer; below FRAME_BYTES at TASK_ID_CHARS each
+CONTROL_LINE_BYTES = 4 * KIB  # one request on the hub's control socket
+CONTROL_SECONDS = 2.0  # to send it, and to take the answer
+CONTROL_CONNECTIONS = 16  # served at once; the commands of one user on one machine
+
 # --- files and processes -----------------------------------------------------------------------------
 CAPABILITY_BYTES = 64 * KIB  # a connection file is far smaller
 LOG_BYTES = 10 * MIB  # per process, then rotated
