@@ -62,7 +62,8 @@ def test_any_text_stays_on_its_line_and_in_printable_ascii(text: str, details: d
 
 
 @pytest.mark.parametrize(
-    "hostile", ['"}\n{"event":"stop_asked"', "\x1b[2J\x1b]0;x\x07", "\u2028\u2029\x85", "\x7f", "\x9b31m", "\x00", "\udc9b"]
+    "hostile",
+    ['"}\n{"event":"stop_asked"', "\x1b[2J\x1b]0;x\x07", "\u2028\u2029\x85", "\x7f", "\x9b31m", "\x00", "\udc9b"],
 )
 def test_no_line_and_no_terminal_injection(hostile: str) -> None:
     written = line(EngineLeft(at=1.0, engine=0, uuid=hostile, reason=hostile))
