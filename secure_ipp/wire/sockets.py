@@ -1,0 +1,135 @@
+"""The only maker of sockets (rule S1): whatever binds here asks the gate, whatever connects here speaks Curve.
+
+`bind_door` takes the live gate as an argument, so that it cannot be forgotten; libzmq fails open without one.
+No function here makes a plain tcp or ipc socket.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Protocol
+
+import zmq
+
+from secure_ipp import limits
+from secure_ipp.errors import EnvironmentProblem, PolicyError
+from secure_ipp.keys.curve import CurvePublicKey, KeyPair
+
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+ZAP_ENFORCE_DOMAIN = 93  # in libzmq's draft list by name only; the released library acts on it
+
+
+class LiveGate(Protocol):
+    """What `bind_door` needs to know of the gate."""
+
+    def alive(self) -> bool:
+        """Whether its thread answers."""
+
+
+def seed_routing_ids() -> None:
+    """Seed the C library's `rand`, from which libzmq takes automatic routing ids (S6)."""
+    ctypes.CDLL(None).srand(int.from_bytes(os.urandom(4), "little"))
+
+
+def make_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """A context whose automatic routing ids nobody can guess.
+
+    Raises:
+        EnvironmentProblem: this libzmq has no Curve.
+    """
+    if not zmq.has("curve"):
+        raise EnvironmentProblem(
+            "this libzmq was built without Curve",
+            "install pyzmq's wheel (pip install --force-reinstall --only-binary :all: 'pyzmq>=27.3.0')",
+            code="no-curve",
+        )
+    seed_routing_ids()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, 65535)
+    return context
+
+
+def zap_socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """The gate's own socket; inside the process only."""
+    socket = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.bind(ZAP_ENDPOINT)
+    return socket
+
+
+def bind_door(
+    context: zmq.Context[zmq.Socket[bytes]], gate: LiveGate, *, domain: str, endpoints: list[str], keys: KeyPair
+) -> zmq.Socket[bytes]:
+    """A ROUTER that admits whom the gate admits, and nobody else.
+
+    Raises:
+        PolicyError: the gate does not run, or the domain is empty.
+        EnvironmentProblem: an address or port cannot be bound.
+    """
+    if not gate.alive():
+        raise PolicyError("the gate does not run, so no door may open", code="no-gate")
+    if not domain:
+        raise PolicyError("a door needs a ZAP domain", code="no-domain")
+    socket = context.socket(zmq.ROUTER)
+    try:
+        _common(socket)
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.raw)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.raw)
+        socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
+        socket.setsockopt(ZAP_ENFORCE_DOMAIN, 1)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.BACKLOG, limits.BACKLOG)
+        socket.setsockopt(zmq.IPV6, 1)
+        for endpoint in endpoints:
+            _bind(socket, endpoint)
+    except BaseException:
+        socket.close(0)
+        raise
+    return socket
+
+
+def connect(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, server_key: CurvePublicKey, keys: KeyPair
+) -> zmq.Socket[bytes]:
+    """A DEALER towards a door; it claims no routing id and never reconnects by itself (S5). Not yet connected."""
+    socket = context.socket(zmq.DEALER)
+    _common(socket)
+    socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.raw)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.raw)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.raw)
+    socket.setsockopt(zmq.RECONNECT_IVL, -1)
+    socket.setsockopt(zmq.IPV6, 1)
+    return socket
+
+
+def _common(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, limits.HIGH_WATER_MARK)
+    socket.setsockopt(zmq.RCVHWM, limits.HIGH_WATER_MARK)
+    socket.setsockopt(zmq.MAXMSGSIZE, limits.MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, int(limits.HANDSHAKE_SECONDS * 1000))
+    socket.setsockopt(zmq.HEARTBEAT_IVL, int(limits.HEARTBEAT_SECONDS * 1000))
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(limits.HEARTBEAT_TIMEOUT_SECONDS * 1000))
+    socket.setsockopt(zmq.HEARTBEAT_TTL, int(limits.HEARTBEAT_TIMEOUT_SECONDS * 1000))
+
+
+def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    if endpoint.startswith("ipc://") and len(endpoint.encode()) - 6 > limits.UNIX_SOCKET_PATH_BYTES:
+        raise EnvironmentProblem(f"the socket path {endpoint} is too long", "set XDG_RUNTIME_DIR to a short directory")
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            raise EnvironmentProblem(
+                f"{endpoint} is in use by another process",
+                "stop that process (`ss -ltnp` names it; `ipcluster list` shows clusters), or make a cluster with "
+                "other ports (`secure-ipp keys init --client-port … --engine-port …`)",
+                code="port-in-use",
+            ) from None
+        raise EnvironmentProblem(
+            f"cannot listen on {endpoint}: {error.strerror}",
+            "check the address in cluster.toml; it must be one of this host's own",
+            code="cannot-bind",
+        ) from None
