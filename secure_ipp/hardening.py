@@ -1,8 +1,8 @@
 """What a process asks of its kernel, so that its secrets stay in it and it does not outlive its parent (S11).
 
-Laws: `keep_secrets_inside` leaves no way to a core file and, on Linux, none for processes of the same user to attach or to
-read its memory; `end_with_parent` closes the race with a parent that is already gone.  Where the kernel has no such call
-(macOS has no parent-death signal) nothing is promised, and the pipe that a child holds to its parent is the way.
+Laws: `keep_secrets_inside` leaves no way to a core file and, on Linux, none for processes of the same user to attach
+or to read its memory; `end_with_parent` closes the race with a parent that is already gone.  Where the kernel has no
+such call (macOS has no parent-death signal) nothing is promised, and a pipe from child to parent is the way.
 """
 
 from __future__ import annotations
