@@ -105,5 +105,7 @@ CAPABILITY_BYTES = 64 * KIB  # a connection file is far smaller
 LOG_BYTES = 10 * MIB  # per process, then rotated
 LOG_FILES = 3
 PORT_FIRST, PORT_LAST = 20_000, 32_000  # below the ephemeral range, so that no outgoing connection takes our port
+CONTROLLER_START_SECONDS = 30.0  # hub and scheduler are ready within, on a busy machine too
+ENGINES_START_SECONDS = 60.0  # engines have joined within; interpreters start slowly from network disks
 SUPERVISOR_STOP_SECONDS = 5.0  # asked to stop, then killed
 RESTARTS_PER_MINUTE = 5  # of one process; more is a crash loop, and the controller ends with an error
