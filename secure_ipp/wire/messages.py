@@ -656,7 +656,8 @@ class Found(Message, tag="found"):
     request: RequestId
     owner: UserId
     outcomes: Annotated[list[Outcome], Meta(max_length=limits.TASKS_NAMED)]
-    horizon: Seconds  # a task submitted before this may have ended and been forgotten
+    horizon: Seconds  # a task submitted at or before this may have ended and been forgotten
+    more: bool = False  # further outcomes follow under the same request; look for what is missing after the last
 
 
 class Forwarded(Message, tag="forwarded"):
@@ -679,16 +680,20 @@ class ResultStatus(Message, tag="result_status"):
 
 
 class History(Message, tag="history"):
-    """Ids of the asker's finished tasks, oldest first."""
+    """{"tasks": [ids of the asker's finished tasks, oldest first], "next": `after` of the next page, 0 at the end}"""
+
+    after: Count = 0
 
 
 class PurgeRecords(Message, tag="purge_records"):
+    """{"purged": how many}"""
+
     tasks: TaskIds  # empty: all of the asker's
     everyone: bool = False  # needs the right `control`
 
 
 class Whois(Message, tag="whois"):
-    """Who am I: grant id, name, rights, expiry."""
+    """Who am I: {"user": grant id, "name", "rights", "expires"}"""
 
 
 HubQuestion = ResultStatus | History | PurgeRecords | Whois
