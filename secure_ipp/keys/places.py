@@ -1,0 +1,143 @@
+"""Where a cluster's files lie, and what they are called.
+
+Everything is below the home (``$SECURE_IPP_HOME``, else ``~/.secure-ipp``): one private directory for each cluster.
+Sockets and locks need a local file system and a short path: they lie in the cluster's own `run` directory where that
+is both, else below /tmp.  ($XDG_RUNTIME_DIR would not do: it goes when its user logs out, a cluster stays.)
+This module looks at no file's contents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from secure_ipp import limits
+from secure_ipp.errors import EnvironmentProblem
+from secure_ipp.keys.filesystem import is_local
+from secure_ipp.keys.names import check_name, cluster_name
+from secure_ipp.keys.private_files import make_private_dir
+
+__all__ = ["ClusterPlace", "NoKeys", "cluster_name", "home"]
+
+LONGEST_SOCKET_NAME = 24  # characters of a socket's name in the runtime directory
+
+
+class NoKeys(EnvironmentProblem):
+    """A cluster has no keys here yet."""
+
+    code = "no-keys"
+
+
+def home() -> Path:
+    """The directory of all clusters; absolute, perhaps not there yet."""
+    given = os.environ.get("SECURE_IPP_HOME", "")
+    return Path(os.path.abspath(os.path.expanduser(given or os.path.join("~", ".secure-ipp"))))
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlace:
+    """The files of one cluster.
+
+    Raises:
+        UsageError: the name is no name.
+    """
+
+    name: str
+    home: Path = field(default_factory=home)
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+    @property
+    def dir(self) -> Path:
+        """The cluster's directory, 0700."""
+        return self.home / self.name
+
+    @property
+    def config(self) -> Path:
+        """Ports, addresses and the pinned issuer; the last file that `init_cluster` writes."""
+        return self.dir / "cluster.toml"
+
+    @property
+    def server_key(self) -> Path:
+        """The doors' Curve key pair; it never leaves this host (S8)."""
+        return self.dir / "server.key"
+
+    @property
+    def issuer_key(self) -> Path:
+        """The issuer's secret; no controller process reads it (S10)."""
+        return self.dir / "issuer.key"
+
+    @property
+    def registry(self) -> Path:
+        """Every grant and every retired key, signed."""
+        return self.dir / "registry.json"
+
+    @property
+    def client_file(self) -> Path:
+        """The capability that lets a client in."""
+        return self.dir / "ipcontroller-client.json"
+
+    @property
+    def engine_file(self) -> Path:
+        """The capability with which a host's agent joins."""
+        return self.dir / "ipcontroller-engine.json"
+
+    @property
+    def log_dir(self) -> Path:
+        """Log files, 0700; made by whoever writes the first."""
+        return self.dir / "log"
+
+    @property
+    def state_file(self) -> Path:
+        """What runs now."""
+        return self.dir / "state.json"
+
+    @property
+    def runtime_path(self) -> Path:
+        """Where sockets and locks lie; perhaps not there yet.  Every process of this host finds the same."""
+        real = os.path.realpath(self.dir)
+        inside = os.path.join(real, "run")
+        longest = len(os.fsencode(inside)) + 1 + LONGEST_SOCKET_NAME
+        if longest <= limits.UNIX_SOCKET_PATH_BYTES and is_local(real):
+            return Path(inside)
+        digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:16]
+        return Path(f"/tmp/secure-ipp-{os.geteuid()}") / digest  # noqa: S108  made private and checked before any use
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the running controller."""
+        return self.runtime_path / "controller.lock"
+
+    @property
+    def registry_lock(self) -> Path:
+        """Held while the registry is changed."""
+        return self.runtime_path / "registry.lock"
+
+    def runtime_dir(self) -> Path:
+        """The runtime directory, made and checked: 0700, this user's, on a local file system.
+
+        Raises:
+            PrivateFileError: somebody else could use it.
+            EnvironmentProblem: it cannot be made.
+        """
+        path = self.runtime_path
+        if path.parent.parent == Path("/tmp"):  # noqa: S108
+            make_private_dir(path.parent)
+        return Path(make_private_dir(path))
+
+    def hub_socket(self) -> Path:
+        """The hub link's socket; makes the runtime directory."""
+        return self._socket("hub.sock")
+
+    def control_socket(self) -> Path:
+        """The hub's control socket; makes the runtime directory."""
+        return self._socket("control.sock")
+
+    def _socket(self, name: str) -> Path:
+        path = self.runtime_dir() / name
+        if len(os.fsencode(path)) > limits.UNIX_SOCKET_PATH_BYTES:
+            raise EnvironmentProblem(f"the socket path {path} is too long", "set SECURE_IPP_HOME to a shorter one")
+        return path
