@@ -1,0 +1,60 @@
+"""The grants in force, as the hub has verified them: who may be here, and with which rights.
+
+A snapshot; a changed registry makes another one.  Laws (S10, S14): rights are those of the live grant at each
+question, never what was true when a session began; an unknown, expired or unreadable grant has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from secure_ipp.errors import Refused
+from secure_ipp.wire.messages import GrantInfo, Grants
+
+
+@dataclass(frozen=True, slots=True)
+class LiveGrants:
+    """A verified registry as of `version`: grants by id, and raw public keys that must never come back."""
+
+    version: int
+    by_id: Mapping[str, GrantInfo]
+    retired: tuple[bytes, ...] = ()
+
+    def message(self) -> Grants:
+        """For the scheduler's gate and rights table."""
+        return Grants(version=self.version, grants=list(self.by_id.values()), retired=list(self.retired))
+
+    def client(self, user: str, now: float) -> GrantInfo:
+        """The client's grant of this id.
+
+        Args:
+            user: from the scheduler's envelope, never from the client.
+            now: seconds since the epoch.
+
+        Raises:
+            Refused: there is none, or it has expired; the two are told alike.
+        """
+        grant = self.by_id.get(user)
+        if grant is None or grant.role != "client" or not (grant.expires == 0 or grant.expires > now):
+            raise Refused(
+                "this identity has no grant in force",
+                "ask the cluster's owner for a new connection file",
+                code="no-grant",
+            )
+        return grant
+
+
+def live_grants_of(grants: LiveGrants | None) -> LiveGrants:
+    """The snapshot, if the registry could be read.
+
+    Raises:
+        Refused: it could not, and nobody has any right until it can.
+    """
+    if grants is None:
+        raise Refused(
+            "the registry of keys cannot be read, so no rights are known",
+            "the cluster's owner finds the reason in the hub's log",
+            code="registry",
+        )
+    return grants
