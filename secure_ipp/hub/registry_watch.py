@@ -50,9 +50,8 @@ class RegistryWatch:
         return grants if news else None
 
     def _refuse(self, error: SecureIppError) -> SecureIppError | None:
-        news = error.message != self._problem
-        self._problem = error.message or type(error).__name__
-        return error if news else None
+        before, self._problem = self._problem, error.message or type(error).__name__
+        return error if self._problem != before else None
 
     def _believe(self, grants: LiveGrants) -> LiveGrants:
         before = self._believed

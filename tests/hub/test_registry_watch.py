@@ -63,7 +63,7 @@ def test_the_same_content_again_is_no_news(file: File) -> None:
     assert file.reads == 2
 
 
-@pytest.mark.parametrize("error", [CapabilityError("a bad signature"), PermissionError(13, "denied"), CapabilityError()])
+@pytest.mark.parametrize("error", [CapabilityError("forged"), PermissionError(13, "denied"), CapabilityError()])
 def test_what_cannot_be_read_or_verified_is_said_once_and_tried_again(file: File, error: Exception) -> None:
     first = file.watch.poll()
     file.replace(error)
