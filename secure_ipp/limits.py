@@ -98,6 +98,7 @@ FOUND_BYTES = 512 * KIB  # results in one answer to a look-up, by characters; mo
 HISTORY_IDS = 10_000  # task ids in one answer; below FRAME_BYTES at TASK_ID_CHARS each
 CONTROL_LINE_BYTES = 4 * KIB  # one request on the hub's control socket
 CONTROL_SECONDS = 2.0  # to send it, and to take the answer
+BOOTSTRAP_BYTES = 64 * KIB  # what a process is told on its stdin at its start
 CONTROL_CONNECTIONS = 16  # served at once; the commands of one user on one machine
 
 # --- files and processes -----------------------------------------------------------------------------

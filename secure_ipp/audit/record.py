@@ -130,6 +130,13 @@ class ControlRefused(AuditRecord, frozen=True, tag="control_refused"):
     reason: str
 
 
+class LinkIncident(AuditRecord, frozen=True, tag="link_incident"):
+    """Somebody was refused or cut at the hub's own link, where only the scheduler may be."""
+
+    what: str
+    details: dict[str, str]
+
+
 class Reported(AuditRecord, frozen=True, tag="reported"):
     """Something the scheduler saw: an admission, a refusal, a client's coming or going. `when` is by its clock."""
 

@@ -42,7 +42,7 @@ def test_a_line_is_an_object_that_names_its_event() -> None:
 
 def test_each_kind_of_event_has_a_name_of_its_own() -> None:
     tags = [kind.__struct_config__.tag for kind in KINDS]
-    assert len(set(tags)) == len(tags) == 14
+    assert len(set(tags)) == len(tags) == 15
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
