@@ -117,3 +117,4 @@ LINKED_RETRIES = 20  # a file just being published has two names for a moment
 LINKED_RETRY_SECONDS = 0.01
 LOCK_POLL_SECONDS = 0.02  # between two tries of a lock that another process holds
 REGISTRY_BYTES = 64 * MIB  # the registry file of 65,536 grants and as many retired keys is smaller
+REGISTRY_LOCK_SECONDS = 10.0  # waited for another process that changes the registry

@@ -1,0 +1,236 @@
+"""The capability: the one file whose holder is let in (S8).  Pure data; nothing in it names code or a command.
+
+`parse_capability` accepts exactly what `dump_capability` writes: all fields, no other ones, none twice, each bounded;
+names and addresses by their own rules; a secret key that belongs to the public one; the signature of the issuer named
+in the file over everything but the secret; not expired.  Errors never quote a secret.  Whether the issuer is to be
+trusted is not decided here (see `owned`): a file is as trustworthy as the way it came.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from secure_ipp import limits
+from secure_ipp.errors import CapabilityError, SecureIppError
+from secure_ipp.keys import fields, strict_json
+from secure_ipp.keys.curve import CurvePublicKey, CurveSecretKey, KeyPair
+from secure_ipp.keys.issuer import BadSignature, IssuerKey, IssuerPublicKey
+from secure_ipp.keys.private_files import Path, read_private
+
+FORMAT: Literal["secure-ipp-capability/1"] = "secure-ipp-capability/1"
+PURPOSE = "capability/1"
+_UNSIGNED = frozenset({"secret_key", "signature"})
+_FILE_OF = {"client": "ipcontroller-client.json", "engine": "ipcontroller-engine.json"}
+
+
+class Capability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One identity of one cluster, and the way to its doors."""
+
+    format: Literal["secure-ipp-capability/1"]
+    cluster: fields.Name
+    cluster_id: fields.Id
+    role: Literal["client", "engine"]
+    name: fields.Name
+    rights: fields.Rights
+    expires: fields.Moment  # seconds since the epoch; 0: never
+    server_keys: Annotated[tuple[CurvePublicKey, ...], Meta(min_length=1, max_length=2)]  # current, next
+    issuer_key: IssuerPublicKey
+    public_key: CurvePublicKey
+    secret_key: CurveSecretKey
+    door: fields.Doors
+    ssh: str
+    curve: bool
+    signature: fields.Signature
+
+    @property
+    def keys(self) -> KeyPair:
+        """The holder's key pair."""
+        return KeyPair(self.public_key, self.secret_key)
+
+    @property
+    def server_key(self) -> CurvePublicKey:
+        """What the doors prove themselves with now."""
+        return self.server_keys[0]
+
+    def require_role(self, role: Literal["client", "engine"]) -> Capability:
+        """This capability, if it is of that role.
+
+        Raises:
+            CapabilityError: it is the other kind of file.
+        """
+        if self.role != role:
+            raise CapabilityError(
+                f"this is the {self.role} file of cluster {self.cluster!r}; a {role} file is needed here",
+                f"use {_FILE_OF[role]}, which lies beside it where the keys were made",
+                code="capability-role",
+            )
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for `parse_capability`, **the secret included**: for a pipe to a child, nothing else."""
+        return fields.to_plain(self)
+
+    def __repr__(self) -> str:
+        return f"<Capability {self.role} {self.name!r} of cluster {self.cluster!r}, key {self.public_key.fingerprint}>"
+
+    def __rich_repr__(self) -> Any:
+        yield "role", self.role
+        yield "name", self.name
+        yield "cluster", self.cluster
+        yield "key", self.public_key.fingerprint
+
+
+def sign_capability(issuer: IssuerKey, *, keys: KeyPair, **values: Any) -> Capability:
+    """A capability of these keys and values, signed by the issuer.
+
+    Args:
+        issuer: the cluster's.
+        keys: the holder's.
+        values: cluster, cluster_id, role, name, rights, expires, server_keys, door; perhaps ssh.
+
+    Raises:
+        CapabilityError: the values make no capability.
+    """
+    values = {"ssh": "", **values}
+    draft = Capability(
+        format=FORMAT, issuer_key=issuer.public(), public_key=keys.public, secret_key=keys.secret, curve=True,
+        signature="", **values,
+    )
+    signed = msgspec.structs.replace(draft, signature=fields.sign(issuer, PURPOSE, _public_part(draft)))
+    return parse_capability(signed.as_dict(), now=0.0)
+
+
+def dump_capability(capability: Capability) -> bytes:
+    """The text of the file, **the secret included**; for `write_private` alone."""
+    return fields.to_file(capability)
+
+
+def load_capability(path: Path, *, now: float | None = None) -> Capability:
+    """The capability of a private file.
+
+    Args:
+        path: the file; only its owner may be able to read it.
+        now: seconds since the epoch; None: the clock's.
+
+    Raises:
+        MissingFile: there is none.
+        PrivateFileError: others could read or change it.
+        CapabilityError: it is damaged, expired, not signed by its issuer, or no such file at all.
+    """
+    where = strict_json.shown(os.fspath(path))
+    data: bytes | None = read_private(path, limits.CAPABILITY_BYTES)
+    result = _parse(data, time.time() if now is None else now)
+    del data
+    if isinstance(result, CapabilityError):
+        raise CapabilityError(f"{where}: {result.message}", result.advice, code=result.code)
+    return result
+
+
+def parse_capability(data: bytes | Mapping[str, Any], *, now: float | None = None) -> Capability:
+    """The capability that these unverified bytes, or this mapping, spell.
+
+    Raises:
+        CapabilityError: they spell none, it is expired, or its issuer has not signed it.
+    """
+    result = _parse(data, time.time() if now is None else now)
+    del data
+    if isinstance(result, CapabilityError):
+        raise result
+    return result
+
+
+def _parse(data: bytes | Mapping[str, Any] | None, now: float) -> Capability | CapabilityError:
+    """The error is returned, not raised: a traceback of this frame would hold the secret in its variables (S11)."""
+    try:
+        return _checked(data, now)
+    except CapabilityError as error:
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return error
+
+
+def _checked(data: bytes | Mapping[str, Any] | None, now: float) -> Capability:
+    plain = _plain(data)
+    _check_format(plain)
+    try:
+        capability = msgspec.convert(plain, Capability, dec_hook=fields.decode_key)
+        fields.check_rights(capability.role, capability.rights)
+        for door in capability.door:
+            fields.check_door(door)
+        fields.check_ssh_route(capability.ssh)
+    except msgspec.ValidationError as error:
+        raise _damaged(strict_json.shown(str(error))) from None
+    except ValueError as error:
+        text = error.message if isinstance(error, SecureIppError) else str(error)
+        raise _damaged(strict_json.shown(text)) from None
+    if not capability.curve:
+        raise CapabilityError(
+            "this file is of a cluster without Curve, which this version does not connect to",
+            "ask for a file of a cluster with Curve; there is no fallback to a plain connection",
+            code="no-curve",
+        )
+    try:
+        fields.verify(capability.issuer_key, PURPOSE, _public_part(capability), capability.signature)
+    except BadSignature:
+        raise CapabilityError(
+            "the file was changed after it was made, or its issuer never signed it",
+            "take a fresh copy from the host where the keys were made; files are not edited by hand",
+            code="capability-signature",
+        ) from None
+    if capability.secret_key.public() != capability.public_key:
+        raise _damaged("its secret key does not belong to its public key")
+    if capability.expires and now >= capability.expires:
+        raise CapabilityError(
+            f"the {capability.role} file {capability.name!r} of cluster {capability.cluster!r} expired on "
+            f"{time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(capability.expires))}",
+            "ask the cluster's owner for a new one; if this host's clock is wrong, set it",
+            code="capability-expired",
+        )
+    return capability
+
+
+def _public_part(capability: Capability) -> bytes:
+    return fields.canonical(capability, without=_UNSIGNED)
+
+
+def _plain(data: bytes | Mapping[str, Any] | None) -> dict[str, Any]:
+    if isinstance(data, bytes):
+        try:
+            return strict_json.parse_object(data, limits.CAPABILITY_BYTES)
+        except strict_json.NotJson as error:
+            raise _damaged(str(error)) from None
+    if isinstance(data, Mapping):
+        return dict(data)
+    raise _damaged("it is neither bytes nor a mapping")
+
+
+def _check_format(plain: dict[str, Any]) -> None:
+    """Say what a file is that is none of ours."""
+    found = plain.get("format")
+    if found == FORMAT:
+        return
+    if found is None and "key" in plain and plain.keys() & {"ssh", "interface", "registration", "url", "location"}:
+        raise CapabilityError(
+            "this is a connection file of ipyparallel, whose one key is shared by everybody",
+            "make keys of this package (secure-ipp keys init), start its controller, and use the file it made",
+            code="capability-ipyparallel",
+        )
+    if isinstance(found, str) and found.startswith("secure-ipp-capability/"):
+        raise CapabilityError(
+            f"this file is of the format {strict_json.shown(found, 40)!r}; this version reads {FORMAT!r}",
+            "install the version of secure-ipp that the controller's host has",
+            code="capability-version",
+        )
+    raise _damaged("it does not say that it is a capability file (field `format`)")
+
+
+def _damaged(why: str) -> CapabilityError:
+    return CapabilityError(
+        f"this is no capability file as this package writes it: {why}",
+        "take a fresh copy of ipcontroller-client.json or ipcontroller-engine.json from where the keys were made",
+    )

@@ -1,0 +1,138 @@
+"""The types of the fields that keys' files share, and their canonical form for signing.
+
+Keys stand in files as unpadded base64url; in memory each is of its own type, so that no record shows a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from secure_ipp.keys import base64url
+from secure_ipp.keys.issuer import SIGNATURE_BYTES, BadSignature, IssuerKey, IssuerPublicKey
+from secure_ipp.keys.names import check_host
+from secure_ipp.keys.raw import RawKey
+
+ID_BYTES = 16
+CLIENT_RIGHTS = ("task", "direct", "observe", "control", "admin")
+JOIN_RIGHTS = ("join",)
+
+
+Name = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
+Id = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{22}\Z")]
+Signature = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{86}\Z")]
+Moment = Annotated[int, Meta(ge=0, le=2**40)]  # seconds since the epoch; 0: never
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Rights = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=16)], ...], Meta(max_length=16)]
+Doors = Annotated[tuple[Annotated[str, Meta(max_length=300)], ...], Meta(min_length=1, max_length=32)]
+Hosts = Annotated[tuple[Annotated[str, Meta(max_length=253)], ...], Meta(min_length=1, max_length=32)]
+
+_DOOR = re.compile(r"tcp://(?:\[([0-9A-Fa-f:.]{2,45})\]|([^\[\]:/]{1,253})):([1-9][0-9]{0,4})", re.ASCII)
+_ROUTE = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@)?([^@:/\s]{1,253})(?::([1-9][0-9]{0,4}))?", re.ASCII)
+
+
+def new_id() -> str:
+    """A random id: 16 bytes in base64url, never used again."""
+    return base64url.encode(os.urandom(ID_BYTES))
+
+
+def decode_key(kind: type, value: Any) -> Any:
+    """msgspec's `dec_hook`: the key of a text.  Its errors never quote the text."""
+    if isinstance(kind, type) and issubclass(kind, RawKey):
+        if not isinstance(value, str):
+            raise ValueError("a key stands as base64url text")
+        return kind.from_text(value)
+    raise NotImplementedError(f"{kind!r} is no field of these files")
+
+
+def encode_key(value: Any) -> Any:
+    """msgspec's `enc_hook`: the text of a key."""
+    if isinstance(value, RawKey):
+        return value.text
+    raise NotImplementedError(f"a {type(value).__name__} is no field of these files")
+
+
+def to_plain(record: msgspec.Struct) -> dict[str, Any]:
+    """The record as plain values, **secrets included**; for files and pipes only."""
+    plain = msgspec.to_builtins(record, enc_hook=encode_key)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def to_file(record: msgspec.Struct) -> bytes:
+    """The record as the text of a file, **secrets included**."""
+    return msgspec.json.format(msgspec.json.encode(to_plain(record)), indent=2) + b"\n"
+
+
+def canonical(record: msgspec.Struct, *, without: frozenset[str], **more: str) -> bytes:
+    """The bytes that are signed: JSON, keys sorted, no white space; `more` binds the record to its surroundings."""
+    plain = {name: value for name, value in to_plain(record).items() if name not in without}
+    assert not plain.keys() & more.keys()
+    return msgspec.json.encode({**plain, **more}, order="sorted")
+
+
+def sign(issuer: IssuerKey, purpose: str, message: bytes) -> str:
+    """The issuer's signature as text."""
+    return base64url.encode(issuer.sign(purpose, message))
+
+
+def verify(issuer: IssuerPublicKey, purpose: str, message: bytes, signature: str) -> None:
+    """Return if the text is this issuer's signature.
+
+    Raises:
+        BadSignature: it is not.
+    """
+    try:
+        raw = base64url.decode(signature, SIGNATURE_BYTES)
+    except ValueError:
+        raise BadSignature(f"the signature of this {purpose.split('/')[0]} is damaged") from None
+    issuer.verify(purpose, message, raw)
+
+
+def check_door(text: str) -> str:
+    """An address of a door, ``tcp://host:port``, unchanged.
+
+    Raises:
+        ValueError: it is not one (`UsageError` is one).
+    """
+    match = _DOOR.fullmatch(text)
+    if match is None or int(match[3]) > 65535 or (match[1] is not None and ":" not in match[1]):
+        raise ValueError("a door is tcp://host:port")
+    check_host(match[1] or match[2])
+    return text
+
+
+def make_door(host: str, port: int) -> str:
+    """The address of a door on this host, given by `check_host`'s rules."""
+    return check_door(f"tcp://[{host}]:{port}" if ":" in check_host(host) else f"tcp://{host}:{port}")
+
+
+def check_ssh_route(text: str) -> str:
+    """An ssh route: empty, or ``[user@]host[:port]``; unchanged.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    match = _ROUTE.fullmatch(text)
+    if text and (match is None or (match[2] is not None and int(match[2]) > 65535)):
+        raise ValueError("an ssh route is [user@]host[:port]")
+    if match is not None:
+        check_host(match[1])
+    return text
+
+
+def check_rights(role: str, rights: tuple[str, ...]) -> None:
+    """Return if these are rights that this role may hold, each once.
+
+    Raises:
+        ValueError: they are not.
+    """
+    known = CLIENT_RIGHTS if role == "client" else JOIN_RIGHTS
+    if len(set(rights)) != len(rights) or not set(rights) <= set(known):
+        raise ValueError(f"the rights of a {role} are among: {', '.join(known)}")
+
+

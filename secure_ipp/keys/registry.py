@@ -1,0 +1,202 @@
+"""The registry of keys: every grant of a cluster and every key it ever held, signed by the issuer, with a version (S10).
+
+Laws: a version is one more than the one before; a key stands in it once, as a grant's or as retired, and a retired key
+never comes back (S12); names of live grants are unique.  A registry that is missing, unreadable, unsigned, of another
+cluster or older than `at_least` raises: whoever asks must then deny.  Changes are made under a lock, from what
+is on disk, and replace the file in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from secure_ipp import limits
+from secure_ipp.errors import PolicyError, UsageError
+from secure_ipp.keys import fields, strict_json
+from secure_ipp.keys.config import load_config
+from secure_ipp.keys.curve import CurvePublicKey
+from secure_ipp.keys.grants import Grant
+from secure_ipp.keys.issuer import BadSignature, IssuerKey, IssuerPublicKey
+from secure_ipp.keys.locks import Lock
+from secure_ipp.keys.places import ClusterPlace
+from secure_ipp.keys.private_files import MissingFile, read_private, write_private
+
+FORMAT: Literal["secure-ipp-registry/1"] = "secure-ipp-registry/1"
+PURPOSE = "registry/1"
+MOST_GRANTS = 65536
+_UNSIGNED = frozenset({"signature"})
+
+
+class RegistryError(PolicyError):
+    """The registry cannot be relied on, so nobody is admitted."""
+
+    code = "registry"
+
+
+class Registry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One version of the registry."""
+
+    format: Literal["secure-ipp-registry/1"]
+    cluster: fields.Name
+    cluster_id: fields.Id
+    version: Annotated[int, Meta(ge=1, le=2**53)]
+    issuer_key: IssuerPublicKey
+    grants: Annotated[tuple[Grant, ...], Meta(max_length=MOST_GRANTS)]
+    retired: Annotated[tuple[CurvePublicKey, ...], Meta(max_length=MOST_GRANTS)]
+    signature: str
+
+    @staticmethod
+    def load(place: ClusterPlace, *, at_least: int = 0) -> Registry:
+        """The registry on disk, verified against the issuer pinned in cluster.toml.
+
+        Args:
+            place: the cluster's.
+            at_least: the highest version seen before.
+
+        Raises:
+            NoKeys: the cluster has no keys.
+            RegistryError: it is missing, damaged, not the issuer's, or older than `at_least`.
+            PrivateFileError: others could change it.
+        """
+        config = load_config(place)
+        try:
+            data = read_private(place.registry, limits.REGISTRY_BYTES)
+        except MissingFile:
+            raise RegistryError(
+                f"the registry {place.registry} is not there", "restore the cluster's directory from its copy"
+            ) from None
+        return parse_registry(data, config.issuer_key, config.cluster_id, at_least=at_least)
+
+    def grant(self, id: str) -> Grant | None:
+        """The live grant of this id."""
+        return next((grant for grant in self.grants if grant.id == id), None)
+
+    def named(self, name: str) -> Grant | None:
+        """The live grant of this name."""
+        return next((grant for grant in self.grants if grant.name == name), None)
+
+    def with_grant(self, grant: Grant) -> Registry:
+        """The next version, with one grant more; unsigned.
+
+        Raises:
+            UsageError: its id or name is taken.
+            RegistryError: its key was ever held here.
+        """
+        if self.grant(grant.id) or self.named(grant.name):
+            raise UsageError(f"there is a grant {grant.name!r} already", "choose another name, or revoke that one")
+        held = {other.key for other in self.grants} | set(self.retired)
+        if grant.key in held:
+            raise RegistryError("this public key was held here before", "make a new key pair", code="key-reused")
+        return msgspec.structs.replace(
+            self, version=self.version + 1, grants=(*self.grants, grant), signature=""
+        )
+
+    def without_grant(self, id: str) -> Registry:
+        """The next version, with that grant's key retired for ever; unsigned.
+
+        Raises:
+            UsageError: there is no such grant.
+        """
+        gone = self.grant(id)
+        if gone is None:
+            raise UsageError(f"there is no grant {strict_json.shown(id, 40)!r}", "secure-ipp keys list shows them")
+        left = tuple(grant for grant in self.grants if grant.id != id)
+        return msgspec.structs.replace(
+            self, version=self.version + 1, grants=left, retired=(*self.retired, gone.key), signature=""
+        )
+
+    def signed(self, issuer: IssuerKey) -> Registry:
+        """This version, signed.
+
+        Raises:
+            BadSignature: this is not the issuer of this registry.
+        """
+        if issuer.public() != self.issuer_key:
+            raise BadSignature("this key is not the issuer of this registry")
+        return msgspec.structs.replace(self, signature=fields.sign(issuer, PURPOSE, _message(self)))
+
+    def __repr__(self) -> str:
+        return f"<Registry of {self.cluster!r}, version {self.version}: {len(self.grants)} grants>"
+
+    def __rich_repr__(self) -> Any:
+        yield "cluster", self.cluster
+        yield "version", self.version
+
+
+def first_registry(issuer: IssuerKey, cluster: str, cluster_id: str, grants: tuple[Grant, ...]) -> Registry:
+    """Version 1, signed."""
+    return Registry(
+        format=FORMAT, cluster=cluster, cluster_id=cluster_id, version=1, issuer_key=issuer.public(), grants=grants,
+        retired=(), signature="",
+    ).signed(issuer)
+
+
+def parse_registry(data: bytes, issuer: IssuerPublicKey, cluster_id: str, *, at_least: int = 0) -> Registry:
+    """The registry that these bytes spell, verified.
+
+    Raises:
+        RegistryError: they spell none, this issuer did not sign it or one of its grants, or it is too old.
+    """
+    try:
+        plain = strict_json.parse_object(data, limits.REGISTRY_BYTES)
+        registry = msgspec.convert(plain, Registry, dec_hook=fields.decode_key)
+        fields.verify(issuer, PURPOSE, _message(registry), registry.signature)
+        _check_consistent(registry, issuer, cluster_id)
+    except BadSignature as error:
+        raise _unreliable(error.message) from None
+    except ValueError as error:  # strict_json's, msgspec's and those of the checks
+        raise _unreliable(strict_json.shown(str(error))) from None
+    if registry.version < at_least:
+        raise _unreliable(f"it is of version {registry.version}, but version {at_least} was seen before")
+    return registry
+
+
+def write_first(place: ClusterPlace, registry: Registry) -> None:
+    """Write version 1 of a new cluster; never over another file."""
+    write_private(place.registry, fields.to_file(registry), exclusive=True)
+
+
+def change_registry(place: ClusterPlace, issuer: IssuerKey, change: Callable[[Registry], Registry]) -> Registry:
+    """Apply a change to the registry on disk, under its lock; the new version, signed and written.
+
+    Raises:
+        RegistryError: what is on disk cannot be relied on, or the change makes no newer version.
+        LockHeld: another process is changing it and does not end.
+    """
+    with Lock(place.registry_lock, wait=limits.REGISTRY_LOCK_SECONDS):
+        old = Registry.load(place)
+        new = change(old)
+        if new.version <= old.version or new.cluster_id != old.cluster_id:
+            raise RegistryError("a change must make a newer version of the same registry")
+        data = fields.to_file(new.signed(issuer))
+        new = parse_registry(data, old.issuer_key, old.cluster_id, at_least=old.version + 1)
+        write_private(place.registry, data, exclusive=False)
+        return new
+
+
+def _message(registry: Registry) -> bytes:
+    return fields.canonical(registry, without=_UNSIGNED)
+
+
+def _check_consistent(registry: Registry, issuer: IssuerPublicKey, cluster_id: str) -> None:
+    if registry.issuer_key != issuer or registry.cluster_id != cluster_id:
+        raise ValueError("it is of another cluster")
+    keys = [grant.key for grant in registry.grants] + list(registry.retired)
+    if len(set(keys)) != len(keys):
+        raise ValueError("a key stands in it twice")
+    for values in ([grant.id for grant in registry.grants], [grant.name for grant in registry.grants]):
+        if len(set(values)) != len(values):
+            raise ValueError("a name or id stands in it twice")
+    for grant in registry.grants:
+        grant.verify(issuer, cluster_id)
+
+
+def _unreliable(why: str) -> RegistryError:
+    return RegistryError(
+        f"the registry cannot be relied on: {why}",
+        "restore registry.json from its newest copy; until then nobody new is admitted",
+    )
