@@ -1,0 +1,266 @@
+"""What the hub does about each event; the process around it does the I/O.
+
+Takes messages of the scheduler, changes of the registry, and the time; gives actions, to be done in order.  Laws:
+- what goes on record is written before what it is about takes effect: `Write` stands before the `Send` it goes with,
+  so that records are acknowledged, and grants spread, only when they are on the disk (S20, S21);
+- without a verified registry there is no beat and there are no grants, so that nobody new is admitted (S10);
+- no result is ever unpickled, and none goes on record (S19).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from secure_ipp import limits
+from secure_ipp.access import rights
+from secure_ipp.audit import record as audit
+from secure_ipp.errors import ProtocolError, Refused, SecureIppError
+from secure_ipp.hub import questions, status
+from secure_ipp.hub.grants import LiveGrants, live_grants_of
+from secure_ipp.hub.roster import Roster
+from secure_ipp.store.interface import TaskStore
+from secure_ipp.wire import messages
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """To the scheduler."""
+
+    message: messages.Message
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """To the audit log; whatever follows waits until this is written."""
+
+    records: tuple[audit.AuditRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The controller is to stop, in order; `by` is a grant id."""
+
+    by: str
+
+
+Action = Send | Write | Stop
+
+
+class Hub:
+    """The state of the hub.
+
+    Args:
+        cluster: its name.
+        pid: of this process; for people.
+        store: of task records.
+        started: now, seconds since the epoch.
+    """
+
+    def __init__(self, *, cluster: str, pid: int, store: TaskStore, started: float) -> None:
+        self._cluster = cluster
+        self._pid = pid
+        self._store = store
+        self._started = started
+        self._roster = Roster()
+        self._grants: LiveGrants | None = None
+        self._registry_problem = "not read yet"
+        self._scheduler_pid: int | None = None
+        self._last_scheduler_pid: int | None = None
+        self._scheduler_since = 0.0
+        self._scheduler_status: messages.SchedulerStatus | None = None
+
+    # --- this process ------------------------------------------------------------------------------------
+
+    def start(self) -> list[Action]:
+        return [_write(audit.HubStarted(at=self._started, pid=self._pid, cluster=self._cluster))]
+
+    def stop(self, reason: str, now: float) -> list[Action]:
+        return [_write(audit.HubStopped(at=now, pid=self._pid, reason=reason))]
+
+    def beat(self) -> list[Action]:
+        """Once in `limits.BEAT_SECONDS`; silence makes the gate admit nobody new."""
+        return [] if self._grants is None else [Send(messages.Beat(self._grants.version))]
+
+    def control_refused(self, reason: str, now: float) -> list[Action]:
+        """Somebody was turned away at the control socket."""
+        return [_write(audit.ControlRefused(at=now, reason=audit.bounded(reason)))]
+
+    def incident(self, what: str, details: dict[str, str], now: float) -> list[Action]:
+        """Somebody was refused or cut at the link."""
+        return [_write(audit.LinkIncident(at=now, what=audit.bounded(what), details=audit.bounded_details(details)))]
+
+    # --- the registry ------------------------------------------------------------------------------------
+
+    def registry_loaded(self, grants: LiveGrants, now: float) -> list[Action]:
+        """A registry that was read and verified."""
+        self._grants = grants
+        self._registry_problem = ""
+        loaded = audit.RegistryLoaded(at=now, version=grants.version, grants=len(grants.by_id))
+        return [_write(loaded), Send(grants.message()), *self.beat()]
+
+    def registry_refused(self, error: SecureIppError, now: float) -> list[Action]:
+        """It cannot be read or believed; nobody has any right until it can."""
+        self._grants = None
+        self._registry_problem = error.message
+        return [_write(audit.RegistryRefused(at=now, reason=audit.bounded(error.message)))]
+
+    # --- the scheduler's session -----------------------------------------------------------------------------
+
+    def scheduler_joined(self, pid: int, now: float) -> list[Action]:
+        """It opened a session, and knows nothing of what was said in an earlier one."""
+        restarted = pid != self._last_scheduler_pid
+        self._scheduler_pid = self._last_scheduler_pid = pid
+        self._scheduler_since = now
+        self._scheduler_status = None
+        remembered = self._roster.scheduler_joined(restarted=restarted)
+        actions: list[Action] = [
+            _write(audit.SchedulerJoined(at=now, pid=pid, restarted=restarted)),
+            Send(messages.HubRoster(remembered)),
+        ]
+        if self._grants is not None:
+            actions.append(Send(self._grants.message()))
+        return [*actions, *self.beat()]
+
+    def scheduler_left(self, reason: str, now: float) -> list[Action]:
+        self._scheduler_pid = None
+        self._scheduler_status = None
+        return [_write(audit.SchedulerLeft(at=now, reason=audit.bounded(reason)))]
+
+    def handle(self, message: messages.Message, now: float) -> list[Action]:
+        """One message of the scheduler.
+
+        Raises:
+            ProtocolError: no scheduler says such a thing.
+        """
+        match message:
+            case messages.Records():
+                return self._records(message, now)
+            case messages.Lookup():
+                return self._lookup(message)
+            case messages.Forward():
+                reply = questions.answer(message, self._grants, self._store, now)
+                return [*_writes(reply.records), Send(reply.forwarded)]
+            case messages.HubRoster():
+                change = self._roster.merge(message.engines)
+                came = [_joined(engine, now) for engine in change.joined]
+                went = [_left(engine, "gone when the scheduler's link was back", now) for engine in change.left]
+                return _writes([*came, *went])
+            case messages.EngineJoined():
+                return _writes([_joined(message.engine, now)] if self._roster.join(message.engine) else [])
+            case messages.EngineLeft():
+                engine = self._roster.leave(message.uuid)
+                return _writes([] if engine is None else [_left(engine, message.reason, now)])
+            case messages.AuditEvent():
+                return [_write(_reported(message, now))]
+            case messages.SchedulerStatus():
+                return self._status_came(message, now)
+            case messages.StopController():
+                return self._stop(message.user, now)
+            case _:
+                raise ProtocolError(f"a scheduler does not send {type(message).__name__}", code="unexpected")
+
+    def status(self, now: float) -> dict[str, Any]:
+        """For the control socket; plain data."""
+        return {
+            "cluster": self._cluster,
+            "hub": {"pid": self._pid, "since": self._started, "now": now},
+            "scheduler": status.scheduler_part(self._scheduler_pid, self._scheduler_since, self._scheduler_status),
+            "registry": status.registry_part(self._grants, self._registry_problem),
+            "engines": status.engines_part(self._roster, self._grants),
+            "clients": status.clients_part(self._scheduler_status),
+            "records": status.records_part(self._store.size()),
+        }
+
+    # --- messages --------------------------------------------------------------------------------------------
+
+    def _records(self, batch: messages.Records, now: float) -> list[Action]:
+        fresh = list(self._not_on_record(batch.records))
+        self._store.add(fresh)
+        return [*_writes(_ended(record, now) for record in fresh), Send(messages.RecordsKept(batch.number))]
+
+    def _not_on_record(self, records: Iterable[messages.TaskRecord]) -> Iterator[messages.TaskRecord]:
+        """A batch may come twice, after a lost link; what is known already is not news."""
+        by_owner: dict[str, dict[str, messages.TaskRecord]] = {}
+        for record in records:
+            by_owner.setdefault(record.owner, {}).setdefault(record.outcome.task, record)
+        for owner, tasks in by_owner.items():
+            known = {record.outcome.task for record in self._store.get(owner, tasks)}
+            yield from (record for task, record in tasks.items() if task not in known)
+
+    def _lookup(self, lookup: messages.Lookup) -> list[Action]:
+        """In parts of at most `FOUND_BYTES` characters, or one outcome; all but the last say that more follow."""
+        parts: list[list[messages.Outcome]] = [[]]
+        held = 0
+        for record in self._store.get(lookup.owner, lookup.tasks):
+            size = _characters(record.outcome)
+            if parts[-1] and held + size > limits.FOUND_BYTES:
+                parts.append([])
+                held = 0
+            parts[-1].append(record.outcome)
+            held += size
+        horizon = self._store.horizon(lookup.owner)
+        last = len(parts) - 1
+        return [
+            Send(messages.Found(lookup.request, lookup.owner, part, horizon, more=number < last))
+            for number, part in enumerate(parts)
+        ]
+
+    def _status_came(self, message: messages.SchedulerStatus, now: float) -> list[Action]:
+        before, self._scheduler_status = self._scheduler_status, message
+        if before is None or not before.recovering or message.recovering:
+            return []
+        gone = self._roster.recovered()
+        return _writes(_left(engine, "did not report after the scheduler's restart", now) for engine in gone)
+
+    def _stop(self, user: str, now: float) -> list[Action]:
+        try:
+            grant = live_grants_of(self._grants).client(user, now)
+            rights.check("client", grant.rights, "Shutdown")
+        except Refused:
+            return [_write(audit.StopAsked(at=now, user=audit.bounded(user), granted=False))]
+        return [_write(audit.StopAsked(at=now, user=user, granted=True)), Stop(user)]
+
+
+def _characters(outcome: messages.Outcome) -> int:
+    total = 512 + sum(map(len, outcome.body)) + len(outcome.stdout) + len(outcome.stderr)
+    if outcome.error is not None:
+        total += len(outcome.error.ename) + len(outcome.error.evalue) + sum(map(len, outcome.error.traceback))
+    return total
+
+
+def _write(record: audit.AuditRecord) -> Write:
+    return Write((record,))
+
+
+def _writes(records: Iterable[audit.AuditRecord]) -> list[Action]:
+    """One batch, or nothing to do."""
+    batch = tuple(records)
+    return [Write(batch)] if batch else []
+
+
+def _joined(engine: messages.EngineRecord, now: float) -> audit.EngineJoined:
+    return audit.EngineJoined(
+        at=now, engine=engine.info.id, uuid=engine.info.uuid, agent=engine.agent,
+        host=audit.bounded(engine.info.host), pid=engine.info.pid,
+        reads_cluster_dir=engine.reads_cluster_dir, reads_join_file=engine.reads_join_file,
+    )
+
+
+def _left(engine: messages.EngineRecord, reason: str, now: float) -> audit.EngineLeft:
+    return audit.EngineLeft(at=now, engine=engine.info.id, uuid=engine.info.uuid, reason=audit.bounded(reason))
+
+
+def _reported(event: messages.AuditEvent, now: float) -> audit.Reported:
+    details = audit.bounded_details(event.details)
+    return audit.Reported(at=now, what=audit.bounded(event.event), when=event.at, details=details)
+
+
+def _ended(record: messages.TaskRecord, now: float) -> audit.TaskEnded:
+    outcome = record.outcome
+    return audit.TaskEnded(
+        at=now, owner=record.owner, task=outcome.task, kind=record.kind, mode=record.mode,
+        function=record.function.hex(), status=outcome.status, engine=outcome.engine, engine_uuid=outcome.engine_uuid,
+        submitted=outcome.submitted, started=outcome.started, completed=outcome.completed, attempts=outcome.attempts,
+    )
