@@ -80,7 +80,8 @@ def _read(path: Path, kind: type[_Kind]) -> _Kind | None:
     """None if damaged: an error raised from here would carry the secret in its traceback's variables (S11)."""
     data = read_private(path, limits.CAPABILITY_BYTES)
     try:
-        return msgspec.convert(strict_json.parse_object(data, limits.CAPABILITY_BYTES), kind, dec_hook=fields.decode_key)
+        plain = strict_json.parse_object(data, limits.CAPABILITY_BYTES)
+        return msgspec.convert(plain, kind, dec_hook=fields.decode_key)
     except ValueError:
         return None
 

@@ -1,4 +1,4 @@
-"""The registry of keys: every grant of a cluster and every key it ever held, signed by the issuer, with a version (S10).
+"""The registry of keys: each grant of a cluster and each key it ever held, signed by the issuer, with a version (S10).
 
 Laws: a version is one more than the one before; a key stands in it once, as a grant's or as retired, and a retired key
 never comes back (S12); names of live grants are unique.  A registry that is missing, unreadable, unsigned, of another

@@ -1,0 +1,202 @@
+"""Making a cluster's keys, and reading what its controller needs of them.
+
+`init_cluster` makes everything once: the issuer, the doors' key pair, a grant and a capability file for the owner's
+clients and one for engine hosts, the signed registry, and last cluster.toml.  Nothing is ever overwritten, and what an
+attempt that fails has written is removed.  Ports are chosen here, once, so that files stay good across restarts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from secure_ipp import limits
+from secure_ipp.errors import EnvironmentProblem, SecureIppError, UsageError
+from secure_ipp.keys import addresses, fields
+from secure_ipp.keys.capability import dump_capability, sign_capability
+from secure_ipp.keys.config import ClusterConfig, check_config, format_config, load_config
+from secure_ipp.keys.curve import KeyPair
+from secure_ipp.keys.grants import Grant, sign_grant
+from secure_ipp.keys.issuer import IssuerKey
+from secure_ipp.keys.key_files import read_issuer_key, read_server_key, write_issuer_key, write_server_key
+from secure_ipp.keys.locks import Lock
+from secure_ipp.keys.places import ClusterPlace, NoKeys
+from secure_ipp.keys.private_files import AlreadyThere, MissingFile, make_private_dir, remove_private, write_private
+from secure_ipp.keys.registry import first_registry, write_first
+
+__all__ = ["ClusterConfig", "InitResult", "ServerKeys", "init_cluster", "load_config", "load_issuer", "load_server"]
+
+CLIENT_NAME = "owner"
+ENGINE_NAME = "engines"
+
+
+@dataclass(frozen=True, slots=True)
+class InitResult:
+    """What `init_cluster` made."""
+
+    place: ClusterPlace
+    config: ClusterConfig
+    client: Grant
+    engine: Grant
+    server_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerKeys:
+    """What a controller needs: the doors' keys and where the doors are."""
+
+    keys: KeyPair
+    config: ClusterConfig
+
+
+def init_cluster(
+    place: ClusterPlace,
+    *,
+    hosts: Sequence[str] = (),
+    client_port: int = 0,
+    engine_port: int = 0,
+    bind: str = "",
+    now: float | None = None,
+) -> InitResult:
+    """Make a cluster's keys and files.
+
+    Args:
+        place: where; the directory is made, private.
+        hosts: names or addresses by which other hosts reach this one; empty: those that this host knows of itself.
+        client_port: the client door's port; 0: a free one is chosen, for good.
+        engine_port: the engine door's port; 0 likewise.
+        bind: the address to listen on; "" or "*": all of this host's.
+        now: seconds since the epoch; None: the clock's.
+
+    Raises:
+        AlreadyThere: the cluster has keys, or an attempt that crashed has left some.
+        UsageError: a host, address or port cannot be.
+        PrivateFileError, EnvironmentProblem: the files cannot be written safely.
+    """
+    moment = time.time() if now is None else now
+    with Lock(place.registry_lock, wait=limits.REGISTRY_LOCK_SECONDS):
+        make_private_dir(place.dir)
+        _check_empty(place)
+        issuer, server = IssuerKey.generate(), KeyPair.generate()
+        known = addresses.hosts_for(hosts, bind or "*")
+        ports = addresses.choose_ports(place, client_port, engine_port, bind or "*")
+        config = _checked_config(place, issuer, ports, known, bind or "*")
+        client, write_client = _identity(place, config, issuer, server, "client", moment)
+        engine, write_engine = _identity(place, config, issuer, server, "engine", moment)
+        registry = first_registry(issuer, config.cluster, config.cluster_id, (client, engine))
+        _write_all([
+            (place.issuer_key, lambda: write_issuer_key(place.issuer_key, issuer)),
+            (place.server_key, lambda: write_server_key(place.server_key, server)),
+            (place.registry, lambda: write_first(place, registry)),
+            (place.client_file, write_client),
+            (place.engine_file, write_engine),
+            (place.config, lambda: write_private(place.config, format_config(config))),
+        ])
+    return InitResult(place, config, client, engine, server.fingerprint)
+
+
+def load_server(place: ClusterPlace) -> ServerKeys:
+    """What the controller of this cluster needs; the issuer's key is not read (S10).
+
+    Raises:
+        NoKeys: there are no keys here.
+        ConfigError, KeyFileError, PrivateFileError: a file is damaged, or others could read or change it.
+    """
+    config = load_config(place)
+    try:
+        return ServerKeys(read_server_key(place.server_key), config)
+    except MissingFile:
+        raise _incomplete(place, place.server_key) from None
+
+
+def load_issuer(place: ClusterPlace) -> IssuerKey:
+    """The issuer's key, for the owner's commands that issue and revoke.
+
+    Raises:
+        NoKeys: there are no keys here.
+        KeyFileError, PrivateFileError: the file is damaged, or others could read it.
+    """
+    config = load_config(place)
+    try:
+        issuer = read_issuer_key(place.issuer_key)
+    except MissingFile:
+        raise _incomplete(place, place.issuer_key) from None
+    if issuer.public() != config.issuer_key:
+        raise EnvironmentProblem(
+            f"{place.issuer_key} is not the issuer that cluster.toml names", "restore both from the same copy"
+        )
+    return issuer
+
+
+def _incomplete(place: ClusterPlace, file: Path) -> NoKeys:
+    return NoKeys(
+        f"cluster {place.name!r} has a cluster.toml but no {file.name}",
+        f"restore {file} from its copy, or move {place.dir} away and make new keys: "
+        f"secure-ipp keys init --cluster {place.name}",
+    )
+
+
+def _check_empty(place: ClusterPlace) -> None:
+    files = [place.config, place.issuer_key, place.server_key, place.registry, place.client_file, place.engine_file]
+    found = [file for file in files if file.is_symlink() or file.exists()]
+    if place.config in found:
+        raise AlreadyThere(
+            f"cluster {place.name!r} already has keys in {place.dir}",
+            "use them, choose another name (--cluster), or move that directory away; nothing is overwritten",
+        )
+    if found:
+        raise AlreadyThere(
+            f"{place.dir} holds {', '.join(file.name for file in found)} but no cluster.toml",
+            "an earlier attempt was interrupted, or cluster.toml was removed; restore it or move the directory away",
+        )
+
+
+def _checked_config(
+    place: ClusterPlace, issuer: IssuerKey, ports: tuple[int, int], hosts: tuple[str, ...], bind: str
+) -> ClusterConfig:
+    config = ClusterConfig(
+        cluster=place.name, cluster_id=fields.new_id(), client_port=ports[0], engine_port=ports[1], hosts=hosts,
+        bind=bind, curve=True, issuer_key=issuer.public(),
+    )
+    try:
+        return check_config(config)
+    except SecureIppError as error:
+        raise UsageError(error.message, error.advice) from None
+
+
+def _identity(
+    place: ClusterPlace, config: ClusterConfig, issuer: IssuerKey, server: KeyPair, role: Literal["client", "engine"],
+    now: float,
+) -> tuple[Grant, Callable[[], None]]:
+    """A new identity's grant, and what writes its capability file."""
+    is_client = role == "client"
+    name = CLIENT_NAME if is_client else ENGINE_NAME
+    rights = fields.CLIENT_RIGHTS if is_client else fields.JOIN_RIGHTS
+    keys = KeyPair.generate()
+    grant = sign_grant(
+        issuer, config.cluster_id, name=name, role=role, key=keys.public, rights=rights, now=now,
+        engines=0 if is_client else limits.ENGINES_PER_JOIN_KEY,
+    )
+    capability = sign_capability(
+        issuer, keys=keys, cluster=config.cluster, cluster_id=config.cluster_id, role=role, name=name, rights=rights,
+        expires=0, server_keys=(server.public,),
+        door=config.doors(config.client_port if is_client else config.engine_port),
+    )
+    path = place.client_file if is_client else place.engine_file
+    return grant, lambda: write_private(path, dump_capability(capability))
+
+
+def _write_all(steps: list[tuple[Path, Callable[[], None]]]) -> None:
+    """Each or none."""
+    written: list[Path] = []
+    try:
+        for path, write in steps:
+            write()
+            written.append(path)
+    except BaseException:
+        for path in written:
+            remove_private(path)
+        raise
