@@ -83,6 +83,7 @@ class Door:
         self._by_token: dict[bytes, Session] = {}
         self._by_descriptor: dict[int, Session] = {}
         self._dirty: list[Session] = []
+        self._losing: list[tuple[Session, bytes | None]] = []
         self._ack_waiting: set[Session] = set()
         self._ack_timer_set = False
         self._closed = False
@@ -259,9 +260,19 @@ class Door:
                 self._accepted.add(event.value, self._loop.now())
             elif event.event in (monitor.DISCONNECTED, monitor.CLOSED):
                 self._accepted.remove(event.value)
-                session = self._by_descriptor.get(event.value)
+                session = self._by_descriptor.pop(event.value, None)
                 if session is not None:
-                    self._lost(session)
+                    if not self._losing:
+                        self._loop.at_turn_end(self._take_losses)
+                    self._losing.append((session, session.routing_id))
+
+    def _take_losses(self) -> None:
+        """What a peer said before its connection fell is heard first."""
+        self._on_readable()
+        losing, self._losing = self._losing, []
+        for session, routing_id in losing:
+            if session.routing_id is not None and session.routing_id == routing_id:
+                self._lost(session)
 
     def _lost(self, session: Session) -> None:
         if session.routing_id is None:
@@ -287,7 +298,8 @@ class Door:
     def _detach(self, session: Session) -> None:
         if session.routing_id is not None:
             self._by_routing_id.pop(session.routing_id, None)
-            self._by_descriptor.pop(session.descriptor, None)
+            if self._by_descriptor.get(session.descriptor) is session:
+                del self._by_descriptor[session.descriptor]
             session.routing_id, session.descriptor = None, -1
 
     def _sweep(self) -> None:

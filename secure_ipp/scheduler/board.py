@@ -1,0 +1,110 @@
+"""What the scheduler knows, in one place: peers, owners' tasks and their ends, engines, functions, what to send.
+
+Pure data and bookkeeping; the desks (clients, engines, agents), `dispatch` and `recovery` decide on it.
+Law: everything about tasks is keyed by (owner, task id), so that another's id is like an unknown one (S15).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
+
+from secure_ipp import limits
+from secure_ipp.scheduler.dependencies import Ended
+from secure_ipp.scheduler.engines import EngineRoom
+from secure_ipp.scheduler.functions import Functions
+from secure_ipp.scheduler.records import RecordBook
+from secure_ipp.scheduler.task import Task
+from secure_ipp.scheduler.tickets import Tickets
+from secure_ipp.wire.messages import Message
+
+
+class ClientPeer:
+    """A client's session, as the desks see it.
+
+    Attributes:
+        session: opaque; where messages to it go.
+        rights: of the live grant; replaced when the registry changes.
+        backlog: messages that must wait behind something of the same session (order is promised).
+    """
+
+    __slots__ = ("backlog", "present", "rights", "session", "token", "user", "waits_for")
+
+    def __init__(self, session: Any, user: str, token: bytes, rights: frozenset[str]) -> None:
+        self.session = session
+        self.user = user
+        self.token = token
+        self.rights = rights
+        self.present = True
+        self.backlog: deque[Any] = deque()
+        self.waits_for: bytes | None = None  # digest of a function that it was asked for
+
+
+class Owner:
+    """One identity's tasks."""
+
+    __slots__ = ("ended", "live", "peers")
+
+    def __init__(self) -> None:
+        self.live: dict[str, Task] = {}
+        self.ended: OrderedDict[str, Ended] = OrderedDict()
+        self.peers: list[ClientPeer] = []
+
+    def end(self, task: Task, ended: Ended) -> None:
+        self.live.pop(task.id, None)
+        self.ended[task.id] = ended
+        if len(self.ended) > limits.OUTCOMES_PER_OWNER:
+            self.ended.popitem(last=False)
+
+    def known(self, task_id: str) -> Ended | None:
+        """How it ended; None if it has not; KeyError if there is no such task."""
+        if task_id in self.live:
+            return None
+        return self.ended[task_id]
+
+
+Send = Callable[[Any, Message, Any], None]
+
+
+class Board:
+    """The state that all desks share.
+
+    Args:
+        send: (session, message, bulk frame or None); queues, never blocks.
+        to_hub: queues a message for the hub.
+        rng: the source of randomness.
+    """
+
+    def __init__(
+        self, *, send: Send, to_hub: Callable[[Message], None], tickets: Tickets, scheme: str, rng: random.Random,
+    ) -> None:
+        self.send_to = send
+        self.to_hub = to_hub
+        self.tickets = tickets
+        self.engines = EngineRoom(scheme, rng)
+        self.functions = Functions()
+        self.owners: dict[str, Owner] = {}
+        self.records = RecordBook()
+        self.wanted_functions: dict[tuple[str, bytes], set[str]] = {}  # engine uuids that wait for one
+        self.done = 0
+
+    def owner(self, user: str) -> Owner:
+        found = self.owners.get(user)
+        if found is None:
+            found = self.owners[user] = Owner()
+        return found
+
+    def send(self, peer: ClientPeer | None, message: Message, frame: Any = None) -> None:
+        """To a client, if it is still there."""
+        if peer is not None and peer.present:
+            self.send_to(peer.session, message, frame)
+
+    def tell_everyone(self, message: Message) -> None:
+        for owner in self.owners.values():
+            for peer in owner.peers:
+                self.send(peer, message)
+
+    def live_count(self) -> int:
+        return sum(len(owner.live) for owner in self.owners.values())
