@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from secure_ipp.errors import Refused
+from secure_ipp.keys.registry import Registry
 from secure_ipp.wire.messages import GrantInfo, Grants
 
 
@@ -43,6 +44,18 @@ class LiveGrants:
                 code="no-grant",
             )
         return grant
+
+
+def from_registry(registry: Registry) -> LiveGrants:
+    """The grants of a registry that was verified when it was loaded; a join grant is its agent's."""
+    by_id = {
+        grant.id: GrantInfo(
+            id=grant.id, name=grant.name, role="client" if grant.role == "client" else "agent", key=grant.key.raw,
+            rights=list(grant.rights), expires=float(grant.expires), engines=grant.engines,
+        )
+        for grant in registry.grants
+    }
+    return LiveGrants(registry.version, by_id, tuple(key.raw for key in registry.retired))
 
 
 def live_grants_of(grants: LiveGrants | None) -> LiveGrants:
