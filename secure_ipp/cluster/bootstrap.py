@@ -32,6 +32,7 @@ class SupervisorBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         log_level: of the controller's log files.
         ready_fd: inherited descriptor for event lines; -1 for none.
         tether: stop when stdin ends, that is, when whoever started the cluster is gone.
+        throwaway: remove the home directory at the end; it was made for this cluster alone.
     """
 
     cluster: str
@@ -41,6 +42,7 @@ class SupervisorBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     log_level: str = "INFO"
     ready_fd: int = -1
     tether: bool = False
+    throwaway: bool = False
 
 
 def read_bootstrap(descriptor: int, kind: type[SupervisorBootstrap]) -> SupervisorBootstrap:

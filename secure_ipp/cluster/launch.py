@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ from secure_ipp.cluster.bootstrap import (
 from secure_ipp.cluster.children import Lines
 from secure_ipp.cluster.restarts import describe
 from secure_ipp.errors import EnvironmentProblem, UsageError
-from secure_ipp.keys.capability import Capability, load_capability
+from secure_ipp.keys.capability import load_capability
 from secure_ipp.keys.places import ClusterPlace, NoKeys
 
 _log = logging.getLogger(__name__)
@@ -52,8 +53,8 @@ class Started:
         self.process = process
         self._pipe = events
         self._lines = Lines(events)
-        self._waiting: list[dict[str, Any]] = []
         self._ended = False
+        self._listener: threading.Thread | None = None
 
     @property
     def pid(self) -> int:
@@ -65,8 +66,7 @@ class Started:
 
     def take_events(self) -> list[dict[str, Any]]:
         """Events that have come; never waits."""
-        found = self._waiting
-        self._waiting = []
+        found: list[dict[str, Any]] = []
         while not self._ended:
             lines, self._ended = self._lines.read()
             if not lines and not self._ended:
@@ -117,6 +117,20 @@ class Started:
                 selector.select(left)
         return found
 
+    def listen(self, each: Callable[[dict[str, Any]], None]) -> None:
+        """From now on hear its events on a thread of their own, until it ends; `wait_for` must not be used then."""
+
+        def hear() -> None:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._pipe, selectors.EVENT_READ)
+                while not self._ended:
+                    selector.select()
+                    for event in self.take_events():
+                        each(event)
+
+        self._listener = threading.Thread(target=hear, name=f"events of {self.what}", daemon=True)
+        self._listener.start()
+
     def _died(self) -> EnvironmentProblem:
         status = self.process.wait()
         return EnvironmentProblem(
@@ -139,6 +153,8 @@ class Started:
             self.process.kill()
             status = self.process.wait()
         self.cut_tether()
+        if self._listener is not None:
+            self._listener.join(STOP_MARGIN_SECONDS)  # it ends with the pipe's last writer, which is gone
         self._pipe.close()
         self._ended = True
         return status
@@ -162,6 +178,7 @@ def start_controller(
     bind: str = "",
     log_level: str = "INFO",
     tether: bool = True,
+    throwaway: bool = False,
     quiet: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Started:
@@ -174,6 +191,7 @@ def start_controller(
         bind: address to listen on, instead of the cluster's own.
         log_level: of its log files.
         tether: whether it stops when this process ends.
+        throwaway: whether it removes its home directory, keys and all, when it ends.
         quiet: send its stderr nowhere (a controller in the background has only its log files).
         environment: additional variables.
 
@@ -183,7 +201,7 @@ def start_controller(
     require_keys(place)
     told = SupervisorBootstrap(
         cluster=place.name, client_port=client_port, engine_port=engine_port, bind=bind, log_level=log_level,
-        tether=tether,
+        tether=tether, throwaway=throwaway,
     )
 
     def bootstrap(ready_fd: int) -> bytes:
@@ -252,7 +270,7 @@ def start_agent(
     def bootstrap(ready_fd: int) -> bytes:
         return msgspec.json.encode(
             {
-                "capability": as_dict(capability), "engines": engines, "log_file": log_file, "log_level": log_level,
+                "capability": capability.as_dict(), "engines": engines, "log_file": log_file, "log_level": log_level,
                 "preload": preload or [], "work_dir": work_dir or os.getcwd(),
                 "cluster_dir": str(place.dir) if place is not None else "", "join_file": str(engine_file.absolute()),
                 "ready_fd": ready_fd,
@@ -274,11 +292,6 @@ def start_agent(
             ),
         )
     return started
-
-
-def as_dict(capability: Capability) -> dict[str, Any]:
-    """A capability as the JSON object of its file."""
-    return msgspec.json.decode(capability.dump(), type=dict[str, Any])
 
 
 def _agent_log(place: ClusterPlace | None) -> str | None:

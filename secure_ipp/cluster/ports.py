@@ -67,7 +67,7 @@ def _by_whom(port: int) -> str:
 
     try:
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,) and connection.pid:
                 whose = " (this user's)" if psutil.Process(connection.pid).uids().real == os.getuid() else ""
                 return f" by process {connection.pid} ({psutil.Process(connection.pid).name()}){whose}"
     except (psutil.Error, AttributeError):

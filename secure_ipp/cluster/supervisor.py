@@ -20,12 +20,12 @@ from collections.abc import Callable
 
 from secure_ipp import hardening, logs
 from secure_ipp._version import __version__
-from secure_ipp.cluster import ports, state
+from secure_ipp.cluster import ports, state, throwaway
 from secure_ipp.cluster.bootstrap import SupervisorBootstrap, event_line, failed_line, module_command, read_bootstrap
 from secure_ipp.cluster.children import Child
 from secure_ipp.cluster.start_secrets import StartSecrets, hub_bootstrap, scheduler_bootstrap
 from secure_ipp.cluster.supervision import Supervisor, catch_signals
-from secure_ipp.errors import EnvironmentProblem, SecureIppError
+from secure_ipp.errors import EnvironmentProblem, SecureIppError, UsageError
 from secure_ipp.keys.cluster_keys import load_server
 from secure_ipp.keys.places import ClusterPlace
 
@@ -64,6 +64,8 @@ def _supervise(place: ClusterPlace, bootstrap: SupervisorBootstrap, tell: Callab
         client_port = bootstrap.client_port or server.config.client_port
         engine_port = bootstrap.engine_port or server.config.engine_port
         bind = bootstrap.bind or server.config.bind
+        if client_port == engine_port:
+            raise UsageError(f"both doors cannot have port {client_port}", "give --client-port and --engine-port apart")
         ports.check_free(client_port, "client", bind)
         ports.check_free(engine_port, "engine", bind)
         secrets = StartSecrets.fresh()
@@ -98,6 +100,8 @@ def _supervise(place: ClusterPlace, bootstrap: SupervisorBootstrap, tell: Callab
             _remove_sockets(place)
     finally:
         lock.release()
+        if bootstrap.throwaway:
+            throwaway.remove(place.home)
 
 
 def _stop_agents(place: ClusterPlace) -> None:
