@@ -75,6 +75,7 @@ RETRIES = 100
 RECOVERY_SECONDS = 30.0  # after a restart the scheduler waits so long for engines on the roster
 STALLED_STREAM_SECONDS = 30.0  # an engine that takes no chunk for so long is dropped from a broadcast
 OUTPUT_BYTES_PER_TASK = 4 * MIB  # captured stdout and stderr; beyond it the output is cut, and says so
+DISPLAY_BYTES_PER_TASK = 64 * MIB  # rich output of one task; what comes after is not shown, and says so
 OUTPUT_EVENT_BYTES = 64 * KIB  # one output message
 OUTPUT_COALESCE_SECONDS = 0.05
 ENGINES_PER_JOIN_KEY = 10_000  # default limit of a join key
