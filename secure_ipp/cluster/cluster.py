@@ -15,35 +15,22 @@ import os
 import secrets
 import signal
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from secure_ipp import limits
 from secure_ipp.cluster import launch, state, stopping, throwaway
+from secure_ipp.cluster.twins import as_coroutine, usable_cores
 from secure_ipp.errors import EnvironmentProblem, UsageError
 from secure_ipp.keys.places import ClusterPlace, cluster_name
 
 if TYPE_CHECKING:
     from secure_ipp.client.client import Client
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-_S = TypeVar("_S")
 _log = logging.getLogger(__name__)
 _started: weakref.WeakSet[Cluster] = weakref.WeakSet()
-
-
-def _coroutine(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, _P], Coroutine[Any, Any, _R]]:
-    """The coroutine whose ``_sync`` twin this is; it waits on a thread, so that the event loop goes on."""
-
-    async def twin(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return await asyncio.to_thread(method, self, *args, **kwargs)
-
-    twin.__name__ = method.__name__.removesuffix("_sync")
-    twin.__doc__ = f"As `{method.__name__}`, without holding up the event loop."
-    return twin
 
 
 class Cluster:
@@ -103,11 +90,19 @@ class Cluster:
         self._bind = controller_ip
         self._place: ClusterPlace | None = None
         self._is_throwaway = False
+        self._wants_throwaway = False
         self._controller: launch.Started | None = None
         self._agents: dict[str, launch.Started] = {}
         self._engine_ids: dict[str, dict[str, int]] = {}  # engine set -> uuid -> id
         self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
         self._owner = os.getpid()
+
+    @classmethod
+    def with_throwaway_keys(cls, n: int | None = None, **options: Any) -> Self:
+        """A cluster that uses no keys of the user's, whether there are any or not."""
+        cluster = cls(n, **options)
+        cluster._wants_throwaway = True
+        return cluster
 
     def __repr__(self) -> str:
         running = "running" if self._controller is not None else "not running"
@@ -152,7 +147,7 @@ class Cluster:
         self._controller = controller
         _started.add(self)
 
-    start_controller = _coroutine(start_controller_sync)
+    start_controller = as_coroutine(start_controller_sync)
 
     def stop_controller_sync(self) -> None:
         """Stop hub and scheduler; throw-away keys are gone afterwards."""
@@ -164,13 +159,13 @@ class Cluster:
         self._forget_place()
         _started.discard(self)
 
-    stop_controller = _coroutine(stop_controller_sync)
+    stop_controller = as_coroutine(stop_controller_sync)
 
     def _choose_place(self) -> None:
         if self._place is not None:
             return
         place = ClusterPlace(self._name)
-        has_keys = place.config.exists()
+        has_keys = place.config.exists() and not self._wants_throwaway
         if has_keys and (self._is_named or not state.is_locked(place)):
             self._place, self._is_throwaway = place, False
         else:
@@ -220,7 +215,7 @@ class Cluster:
         self._agents[name], self._engine_ids[name] = agent, known
         return name
 
-    start_engines = _coroutine(start_engines_sync)
+    start_engines = as_coroutine(start_engines_sync)
 
     def stop_engines_sync(self, engine_set_id: str | None = None) -> None:
         """Stop one set of engines, or (None) all."""
@@ -235,42 +230,42 @@ class Cluster:
             state.remove_agent(self.place, agent.pid)
             del self._engine_ids[name]
 
-    stop_engines = _coroutine(stop_engines_sync)
+    stop_engines = as_coroutine(stop_engines_sync)
 
     def restart_engines_sync(self, engine_set_id: str | None = None) -> None:
         """Replace the engines of a set (None: of all) by fresh ones; what runs on them is lost."""
         with self.connect_client_sync() as client:
             client.shutdown(self._ids_of(engine_set_id), restart=True, block=True)
 
-    restart_engines = _coroutine(restart_engines_sync)
+    restart_engines = as_coroutine(restart_engines_sync)
 
     def signal_engines_sync(self, signum: int = signal.SIGINT, engine_set_id: str | None = None) -> None:
         """Send a signal to the engines of a set (None: of all); SIGINT interrupts the running task only."""
         with self.connect_client_sync() as client:
             client.send_signal(signum, self._ids_of(engine_set_id), block=True)
 
-    signal_engines = _coroutine(signal_engines_sync)
+    signal_engines = as_coroutine(signal_engines_sync)
 
     def stop_engine_sync(self, engine_id: int) -> None:
         """Stop one engine."""
         with self.connect_client_sync() as client:
             client.shutdown([engine_id], block=True)
 
-    stop_engine = _coroutine(stop_engine_sync)
+    stop_engine = as_coroutine(stop_engine_sync)
 
     def restart_engine_sync(self, engine_id: int) -> None:
         """Replace one engine by a fresh one."""
         with self.connect_client_sync() as client:
             client.shutdown([engine_id], restart=True, block=True)
 
-    restart_engine = _coroutine(restart_engine_sync)
+    restart_engine = as_coroutine(restart_engine_sync)
 
     def signal_engine_sync(self, signum: int, engine_id: int) -> None:
         """Send a signal to one engine."""
         with self.connect_client_sync() as client:
             client.send_signal(signum, [engine_id], block=True)
 
-    signal_engine = _coroutine(signal_engine_sync)
+    signal_engine = as_coroutine(signal_engine_sync)
 
     def _ids_of(self, engine_set_id: str | None) -> list[int] | None:
         if engine_set_id is None:
@@ -292,7 +287,7 @@ class Cluster:
             self.stop_controller_sync()
             raise
 
-    start_cluster = _coroutine(start_cluster_sync)
+    start_cluster = as_coroutine(start_cluster_sync)
 
     def stop_cluster_sync(self) -> None:
         """Close this cluster's clients, stop the engines, then the controller."""
@@ -302,7 +297,7 @@ class Cluster:
             self.stop_engines_sync()
         self.stop_controller_sync()
 
-    stop_cluster = _coroutine(stop_cluster_sync)
+    stop_cluster = as_coroutine(stop_cluster_sync)
 
     def connect_client_sync(self, **options: Any) -> Client:
         """A client of this cluster; options are those of `Client`.
@@ -340,7 +335,7 @@ class Cluster:
             raise
         return client
 
-    start_and_connect = _coroutine(start_and_connect_sync)
+    start_and_connect = as_coroutine(start_and_connect_sync)
 
     # --- from outside ------------------------------------------------------------------------------------
 
@@ -384,11 +379,6 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop_cluster()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @atexit.register
