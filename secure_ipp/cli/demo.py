@@ -1,8 +1,8 @@
 """``secure-ipp demo``: the main job, end to end, on data that every machine has.
 
-Makes keys in a temporary home, starts a cluster on all cores, parses the standard library on its engines, has a stranger
-knock at the doors meanwhile, shows what came out, and stops everything.  It succeeds only if every file is accounted for
-and the stranger was refused.
+Makes keys in a temporary home, starts a cluster on all cores, parses the standard library on its engines, has a
+stranger knock at the doors meanwhile, shows what came out, and stops everything.  It succeeds only if every file is
+accounted for and the stranger was refused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The demo's job: every module of the running Python's own standard library, read and parsed.
 
-`modules` lists the files, `survey` runs on an engine, `Tally` adds up.  Laws: every file listed ends in the tally exactly
-once, as parsed or as not parsable with its reason (the library keeps such files on purpose, as test data); nothing is
-left out in silence.
+`modules` lists the files, `survey` runs on an engine, `Tally` adds up. Laws: every file listed ends in the tally
+exactly once, as parsed or as not parsable with its reason (the library keeps such files on purpose, as test data);
+nothing is left out in silence.
 """
 
 from __future__ import annotations
