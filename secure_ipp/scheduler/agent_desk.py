@@ -132,10 +132,8 @@ class AgentDesk:
         if in_use >= agent.limit:
             return messages.Announced(key, "", f"this engine file allows {agent.limit} engines, and they are there")
         remembered = self._recovery.remembered.get(key)
-        if remembered is not None and remembered.agent == agent.user:
-            uuid = remembered.info.uuid
-        else:
-            uuid = self._new_id()
+        same = remembered is not None and remembered.agent == agent.user
+        uuid = remembered.info.uuid if remembered is not None and same else self._new_id()
         self.keys[key] = self._by_uuid[uuid] = SessionKey(key, uuid, agent)
         agent.engines.add(uuid)
         return messages.Announced(key, uuid)

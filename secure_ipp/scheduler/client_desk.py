@@ -66,6 +66,18 @@ class ClientDesk:
                 asked.setdefault(task.engine, []).append(task.number)
         self._cancel(asked)
 
+    def drop_stalled(self, owner: str, task_id: str, now: float) -> None:
+        """An engine holds a shared body up: it is dropped from it, the others go on."""
+        task = self._board.owner(owner).live.get(task_id)
+        if task is None or task.engine is None:
+            return
+        engine, number = task.engine, task.number
+        engine.give_back(number)
+        self._dispatch.relay.body_dropped(task)
+        text = f"engine {engine.id} took no data for {limits.STALLED_STREAM_SECONDS:.0f} s and was left out"
+        self._dispatch.end(task, "lost", now, error=plain_error("EngineError", text))
+        self._board.send_to(engine.session, messages.Cancel([number]), None)
+
     def _cancel(self, asked: dict[Any, list[int]]) -> None:
         for engine, numbers in asked.items():
             self._board.send_to(engine.session, messages.Cancel(numbers), None)
@@ -270,7 +282,8 @@ class ClientDesk:
 
     def abort(self, peer: ClientPeer, message: messages.Abort, now: float) -> None:
         owner = self._board.owner(peer.user)
-        tasks = [owner.live[i] for i in message.tasks if i in owner.live] if message.tasks else list(owner.live.values())
+        named = message.tasks or list(owner.live)
+        tasks = [owner.live[task_id] for task_id in named if task_id in owner.live]
         if message.engines:
             wanted = set(message.engines)
             tasks = [task for task in tasks if task.engine is not None and task.engine.id in wanted]

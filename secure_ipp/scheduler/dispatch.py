@@ -97,9 +97,9 @@ class Dispatch:
         engines = self._board.engines
         if self._constrained:
             again, self._constrained = self._constrained, []
-            for task in again:
-                if task.state is TaskState.ACCEPTED:
-                    self._place_constrained(task, now)
+            for constrained in again:
+                if constrained.state is TaskState.ACCEPTED:
+                    self._place_constrained(constrained, now)
         while (engine := engines.with_room()) is not None:
             task = self.waiting.next()
             if task is None:
@@ -226,7 +226,8 @@ class Dispatch:
                 anew.append(task)
             elif not self.retry(task):
                 state = "while it ran this task" if number == started else "before it had answered"
-                self.end(task, "lost", now, error=plain_error("EngineError", f"engine {engine.id} died {state}: {reason}"))
+                text = f"engine {engine.id} died {state}: {reason}"
+                self.end(task, "lost", now, error=plain_error("EngineError", text))
         for task in reversed(anew):
             self.place_anew(task)
         self.relay.results_lost(engine, now)

@@ -45,9 +45,9 @@ class Task:
     """One task of one owner; lives in the scheduler until it has ended."""
 
     __slots__ = (
-        "aborting", "accepted_at", "adopted", "after", "after_flags", "attempt", "body", "deadline", "engine", "excluded",
-        "follow", "follow_flags", "function", "group", "id", "kind", "label", "mode", "number", "owner", "recalling",
-        "retries", "session", "sizes", "started_at", "state", "stderr", "stdout",
+        "aborting", "accepted_at", "adopted", "after", "after_flags", "attempt", "body", "deadline", "engine",
+        "excluded", "follow", "follow_flags", "function", "group", "id", "kind", "label", "mode", "number", "owner",
+        "recalling", "retries", "session", "sizes", "started_at", "state", "stderr", "stdout",
         "submitted", "targets", "watchers",
     )
 

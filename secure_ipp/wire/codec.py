@@ -22,8 +22,9 @@ _HEAD = struct.Struct(">BBQBQBI")
 _ARRAY3, _UINT64, _ARRAY32 = 0x93, 0xCF, 0xDD
 
 encode_message = msgspec.msgpack.Encoder().encode
-_greeting_reply = msgspec.msgpack.Decoder(messages.GreetingReply)
+_greeting_reply: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(messages.GreetingReply)
 _hello = msgspec.msgpack.Decoder(messages.Hello)
+_question: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(messages.HubQuestion)
 BULK = (messages.Chunk, messages.EngineChunk)
 
 
@@ -81,15 +82,14 @@ def decode_hello(frame: Any) -> messages.Hello:
 
 def decode_greeting_reply(frame: Any) -> messages.GreetingReply:
     """Decode unverified bytes; raises `ProtocolError`."""
-    return _strict(_greeting_reply, frame)
+    reply: messages.GreetingReply = _strict(_greeting_reply, frame)
+    return reply
 
 
 def decode_question(frame: bytes) -> messages.HubQuestion:
     """Decode what a client asks of the hub, unverified; raises `ProtocolError`."""
-    return _strict(_question, frame)
-
-
-_question = msgspec.msgpack.Decoder(messages.HubQuestion)
+    question: messages.HubQuestion = _strict(_question, frame)
+    return question
 
 
 def _strict(decoder: msgspec.msgpack.Decoder[T], frame: Any) -> T:

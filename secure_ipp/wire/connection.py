@@ -31,6 +31,7 @@ log = logging.getLogger("secure_ipp.wire")
 
 Role = Literal["client", "agent", "engine", "scheduler", "probe"]
 _ATTEMPT_SECONDS = 5.0  # one address, from connect to welcome, while there are others to try
+_LAST_TRY_SECONDS = 0.1  # less patience than this is not worth another try
 _READ_BATCH = 256  # zmq messages taken in before the loop turns
 
 
@@ -101,7 +102,9 @@ class Connection:
         self._give_up_at = self._loop.now() + self._first_patience
         self._attempt()
 
-    def send(self, message: messages.Message, frames: Sequence[Any] = (), on_acknowledged: object | None = None) -> None:
+    def send(
+        self, message: messages.Message, frames: Sequence[Any] = (), on_acknowledged: object | None = None
+    ) -> None:
         """Queue a message; it goes out at the end of this turn, or when there is a connection and credit."""
         self._link.send(message, frames[0] if frames else None, on_acknowledged)
         self._flush_later()
@@ -165,7 +168,8 @@ class Connection:
     def _attempt_over(self) -> None:
         self._attempt_timer = None
         if not self._welcomed:
-            self._lose("the door does not answer" if not self._encrypted else "the door admits the key but says nothing")
+            said = "the door admits the key but says nothing" if self._encrypted else "the door does not answer"
+            self._lose(said)
 
     def _drop_socket(self) -> None:
         for timer in (self._attempt_timer, self._ack_timer):
@@ -199,12 +203,17 @@ class Connection:
             self._handler.on_lost(reason)
         if self._ended:
             return
-        wait = min(limits.RECONNECT_MAX_SECONDS, limits.RECONNECT_FIRST_SECONDS * 2 ** min(self._tries // len(self._doors), 6))
-        wait *= random.uniform(0.7, 1.3)
-        if now + (wait if self._tries >= len(self._doors) else 0) >= self._give_up_at:
+        remaining = self._give_up_at - now
+        if remaining < _LAST_TRY_SECONDS:
             self._fail(self._unreachable())
             return
-        self._retry_timer = self._loop.call_later(wait if self._tries >= len(self._doors) else 0.0, self._attempt)
+        rounds = self._tries // len(self._doors)
+        if rounds == 0:
+            wait = 0.0
+        else:
+            wait = min(limits.RECONNECT_MAX_SECONDS, limits.RECONNECT_FIRST_SECONDS * 2 ** min(rounds, 6))
+            wait = min(wait * random.uniform(0.7, 1.3), remaining - _LAST_TRY_SECONDS)
+        self._retry_timer = self._loop.call_later(wait, self._attempt)
 
     def _unreachable(self) -> SecureIppError:
         return ControllerUnreachable(

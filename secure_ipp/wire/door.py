@@ -27,6 +27,7 @@ from secure_ipp.wire.session import Session
 
 log = logging.getLogger("secure_ipp.wire")
 _READ_BATCH = 256
+_LAST_WORDS_SECONDS = 0.2  # between a refusal and the cut, for the refusal to arrive
 
 
 class DoorHandler(Protocol):
@@ -248,9 +249,12 @@ class Door:
     def _cut_descriptor(self, descriptor: int, *, soon: bool) -> None:
         ticket = self._accepted.ticket(descriptor)
         if soon:
-            self._accepted.cut(descriptor, ticket)
+            self._cut_now(descriptor, ticket)
         else:
-            self._loop.call_later(0.2, lambda: self._accepted.cut(descriptor, ticket))
+            self._loop.call_later(_LAST_WORDS_SECONDS, lambda: self._cut_now(descriptor, ticket))
+
+    def _cut_now(self, descriptor: int, ticket: bytes) -> None:
+        self._accepted.cut(descriptor, ticket)
 
     def _on_monitor(self) -> None:
         if self._closed:
@@ -349,6 +353,7 @@ class Door:
 
     def _send_packet(self, session: Session, packet: list[Any]) -> None:
         socket = self._socket
+        assert session.routing_id is not None
         try:
             socket.send(session.routing_id, zmq.SNDMORE | zmq.NOBLOCK)
             last = len(packet) - 1

@@ -53,7 +53,7 @@ class Message(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
 # --- greeting: alone in the first zmq message of a connection ---------------------------------------
 
 
-class Hello(Message, tag="hello"):
+class Hello(Message, frozen=True, tag="hello"):
     """First words of the connecting end."""
 
     protocol: Count
@@ -67,7 +67,7 @@ class Hello(Message, tag="hello"):
     user: Text = ""  # login name, for people to read; proves nothing
 
 
-class Welcome(Message, tag="welcome"):
+class Welcome(Message, frozen=True, tag="welcome"):
     session: SessionToken
     resumed: bool
     received: Count  # last packet the door has from this session
@@ -77,7 +77,7 @@ class Welcome(Message, tag="welcome"):
     python: Version
 
 
-class Refusal(Message, tag="refusal"):
+class Refusal(Message, frozen=True, tag="refusal"):
     """Last words before a connection is cut; also the answer to a request."""
 
     code: Text
@@ -92,7 +92,7 @@ GreetingReply = Welcome | Refusal
 # --- shared pieces (not messages) --------------------------------------------------------------------
 
 
-class ErrorInfo(Message):
+class ErrorInfo(Message, frozen=True):
     """An exception, as text; nothing in it is ever executed or unpickled."""
 
     ename: Text
@@ -100,14 +100,14 @@ class ErrorInfo(Message):
     traceback: Annotated[list[LongText], Meta(max_length=256)]
 
 
-class EngineInfo(Message):
+class EngineInfo(Message, frozen=True):
     id: EngineId
     uuid: UserId  # the grant id of the engine's session key
     host: Text
     pid: Count
 
 
-class LiveTask(Message):
+class LiveTask(Message, frozen=True):
     """What an engine says of a task it holds, after a reconnect."""
 
     owner: UserId
@@ -120,52 +120,52 @@ class LiveTask(Message):
 # --- both ways: bulk data and output -----------------------------------------------------------------
 
 
-class Chunk(Message, tag="chunk"):
+class Chunk(Message, frozen=True, tag="chunk"):
     """One frame of a client's stream; names the stream by its (first) task."""
 
     task: TaskId
     offset: Count
 
 
-class Pull(Message, tag="pull"):
+class Pull(Message, frozen=True, tag="pull"):
     """Start streaming the body (to a client) or the result (from a client) of this task."""
 
     task: TaskId
 
 
-class Credit(Message, tag="credit"):
+class Credit(Message, frozen=True, tag="credit"):
     """The receiver of a stream has taken so many bytes more."""
 
     task: TaskId
     bytes: Count
 
 
-class Function(Message, tag="function"):
+class Function(Message, frozen=True, tag="function"):
     """A pickled function under the SHA-256 of its bytes."""
 
     digest: Digest
     code: Annotated[bytes, Meta(max_length=limits.FUNCTION_BYTES)]
 
 
-class NeedFunction(Message, tag="need_function"):
+class NeedFunction(Message, frozen=True, tag="need_function"):
     digest: Digest
 
 
-class Answer(Message, tag="answer"):
+class Answer(Message, frozen=True, tag="answer"):
     """Reply to the request of this number; `body` is msgpack."""
 
     request: RequestId
     body: Opaque
 
 
-class Failure(Message, tag="failure"):
+class Failure(Message, frozen=True, tag="failure"):
     request: RequestId
     code: Text
     reason: Text
     advice: Text = ""
 
 
-class Goodbye(Message, tag="goodbye"):
+class Goodbye(Message, frozen=True, tag="goodbye"):
     """Orderly end of a session: nothing will be resumed."""
 
     reason: Text = ""
@@ -174,7 +174,7 @@ class Goodbye(Message, tag="goodbye"):
 # --- client -> scheduler -------------------------------------------------------------------------------
 
 
-class Submit(Message, tag="submit"):
+class Submit(Message, frozen=True, tag="submit"):
     """A load-balanced task."""
 
     task: TaskId
@@ -184,17 +184,17 @@ class Submit(Message, tag="submit"):
     sizes: Sizes
     submitted: Seconds
     label: Label = ""
-    targets: EngineIds = []  # noqa: RUF012  engines allowed; empty: any
+    targets: EngineIds = []
     retries: Annotated[int, Meta(ge=0, le=limits.RETRIES)] = 0
     timeout: Annotated[float, Meta(ge=0)] = 0.0  # seconds to wait for dependencies; 0: for ever
-    after: TaskIds = []  # noqa: RUF012
-    follow: TaskIds = []  # noqa: RUF012
+    after: TaskIds = []
+    follow: TaskIds = []
     after_flags: Annotated[int, Meta(ge=0, le=7)] = 5  # 1: all (else any), 2: failures count, 4: successes count
     follow_flags: Annotated[int, Meta(ge=0, le=7)] = 5
     resend: Literal[0, 1, 2] = 0  # 0 new; 1 sent before, never acknowledged; 2 acknowledged before
 
 
-class Direct(Message, tag="direct"):
+class Direct(Message, frozen=True, tag="direct"):
     """One body for named engines: tasks[i] runs on engines[i], in the order sent."""
 
     tasks: TaskIds
@@ -209,46 +209,46 @@ class Direct(Message, tag="direct"):
     resend: Literal[0, 1, 2] = 0
 
 
-class Abort(Message, tag="abort"):
+class Abort(Message, frozen=True, tag="abort"):
     """End these tasks if they have not started; each then ends as `aborted`. Empty: all of the sender's."""
 
     request: RequestId
     tasks: TaskIds
-    engines: EngineIds = []  # noqa: RUF012  only tasks queued for these
+    engines: EngineIds = []
 
 
-class Attach(Message, tag="attach"):
+class Attach(Message, frozen=True, tag="attach"):
     """Send me the outcomes of these tasks of my identity, when they are there."""
 
     tasks: TaskIds
 
 
-class Received(Message, tag="received"):
+class Received(Message, frozen=True, tag="received"):
     """These streamed results have arrived whole; their engine may drop them."""
 
     tasks: TaskIds
 
 
-class QueueStatus(Message, tag="queue_status"):
+class QueueStatus(Message, frozen=True, tag="queue_status"):
     request: RequestId
     engines: EngineIds  # empty: all
     verbose: bool = False
 
 
-class Signal(Message, tag="signal"):
+class Signal(Message, frozen=True, tag="signal"):
     request: RequestId
     engines: EngineIds  # empty: all
     signum: Annotated[int, Meta(ge=1, le=64)]
 
 
-class Shutdown(Message, tag="shutdown"):
+class Shutdown(Message, frozen=True, tag="shutdown"):
     request: RequestId
     engines: EngineIds  # empty: all
     controller: bool = False
     restart: bool = False
 
 
-class Ask(Message, tag="ask"):
+class Ask(Message, frozen=True, tag="ask"):
     """A question for the hub; the scheduler does not look inside."""
 
     request: RequestId
@@ -264,16 +264,16 @@ FromClient = (
 # --- scheduler -> client -------------------------------------------------------------------------------
 
 
-class Roster(Message, tag="roster"):
+class Roster(Message, frozen=True, tag="roster"):
     """Who joined and who left since the last one; the first after a welcome (`whole`) names all."""
 
     joined: Annotated[list[EngineInfo], Meta(max_length=limits.TARGETS)]
     left: EngineIds
     whole: bool = False
-    reasons: dict[EngineId, Text] = {}  # noqa: RUF012
+    reasons: dict[EngineId, Text] = {}
 
 
-class Outcome(Message, tag="outcome"):
+class Outcome(Message, frozen=True, tag="outcome"):
     """How a task ended.  Times are seconds since the epoch, by the clock of whoever saw the event."""
 
     task: TaskId
@@ -294,14 +294,14 @@ class Outcome(Message, tag="outcome"):
     known: bool = True  # False: no such task of this identity
 
 
-class Output(Message, tag="output"):
+class Output(Message, frozen=True, tag="output"):
     task: TaskId
     engine: EngineId
     name: Literal["stdout", "stderr"]
     text: Annotated[str, Meta(max_length=limits.OUTPUT_EVENT_BYTES)]
 
 
-class Display(Message, tag="display"):
+class Display(Message, frozen=True, tag="display"):
     """Rich output: a MIME bundle as JSON text."""
 
     task: TaskId
@@ -310,7 +310,7 @@ class Display(Message, tag="display"):
     content: Annotated[str, Meta(max_length=limits.FRAME_BYTES // 2)]
 
 
-class Notice(Message, tag="notice"):
+class Notice(Message, frozen=True, tag="notice"):
     """A sentence for the client's user."""
 
     level: Literal["info", "warning", "error"]
@@ -325,13 +325,13 @@ ToClient = (
 # --- scheduler -> engine -------------------------------------------------------------------------------
 
 
-class EngineFunction(Message, tag="engine_function"):
+class EngineFunction(Message, frozen=True, tag="engine_function"):
     owner: UserId
     digest: Digest
     code: Annotated[bytes, Meta(max_length=limits.FUNCTION_BYTES)]
 
 
-class Assign(Message, tag="assign"):
+class Assign(Message, frozen=True, tag="assign"):
     """Run this.  Numbers rise by one for each assignment to an engine; tasks run in their order."""
 
     number: Count
@@ -345,44 +345,44 @@ class Assign(Message, tag="assign"):
     sizes: Sizes
 
 
-class Cancel(Message, tag="cancel"):
+class Cancel(Message, frozen=True, tag="cancel"):
     """Give these back if they have not started; answered by `Cancelled`."""
 
     numbers: Numbers
 
 
-class EngineChunk(Message, tag="engine_chunk"):
+class EngineChunk(Message, frozen=True, tag="engine_chunk"):
     """One frame of a task's body (to the engine) or of its result (from it)."""
 
     number: Count
     offset: Count
 
 
-class EnginePull(Message, tag="engine_pull"):
+class EnginePull(Message, frozen=True, tag="engine_pull"):
     """Start streaming the result of this assignment."""
 
     number: Count
 
 
-class EngineCredit(Message, tag="engine_credit"):
+class EngineCredit(Message, frozen=True, tag="engine_credit"):
     number: Count
     bytes: Count
 
 
-class Kept(Message, tag="kept"):
+class Kept(Message, frozen=True, tag="kept"):
     """These results are safe elsewhere (a client or the hub has them); drop them."""
 
     numbers: Numbers
 
 
-class Registered(Message, tag="registered"):
+class Registered(Message, frozen=True, tag="registered"):
     """The engine's place in the cluster, after its report."""
 
     id: EngineId
     uuid: UserId
 
 
-class Dismiss(Message, tag="dismiss"):
+class Dismiss(Message, frozen=True, tag="dismiss"):
     """End now: stopped, or declared dead while away."""
 
     reason: Text
@@ -396,7 +396,7 @@ ToEngine = (
 # --- engine -> scheduler -------------------------------------------------------------------------------
 
 
-class Report(Message, tag="report"):
+class Report(Message, frozen=True, tag="report"):
     """First message of each session: what this engine is and what it holds."""
 
     host: Text
@@ -410,7 +410,7 @@ class Report(Message, tag="report"):
     reads_join_file: bool = False
 
 
-class Result(Message, tag="result"):
+class Result(Message, frozen=True, tag="result"):
     number: Count
     owner: UserId
     task: TaskId
@@ -425,32 +425,32 @@ class Result(Message, tag="result"):
     execution_count: Count = 0
 
 
-class Started(Message, tag="started"):
+class Started(Message, frozen=True, tag="started"):
     """This assignment runs since (only said of tasks that run longer than a moment)."""
 
     number: Count
     at: Seconds
 
 
-class EngineOutput(Message, tag="engine_output"):
+class EngineOutput(Message, frozen=True, tag="engine_output"):
     number: Count
     name: Literal["stdout", "stderr"]
     text: Annotated[str, Meta(max_length=limits.OUTPUT_EVENT_BYTES)]
 
 
-class EngineDisplay(Message, tag="engine_display"):
+class EngineDisplay(Message, frozen=True, tag="engine_display"):
     number: Count
     kind: Literal["display_data", "execute_result", "error", "data", "clear_output"]
     content: Annotated[str, Meta(max_length=limits.FRAME_BYTES // 2)]
 
 
-class Cancelled(Message, tag="cancelled"):
+class Cancelled(Message, frozen=True, tag="cancelled"):
     """Given back, never started."""
 
     numbers: Numbers
 
 
-class EngineNeedsFunction(Message, tag="engine_needs_function"):
+class EngineNeedsFunction(Message, frozen=True, tag="engine_needs_function"):
     owner: UserId
     digest: Digest
 
@@ -464,14 +464,14 @@ FromEngine = (
 # --- agent -> scheduler -------------------------------------------------------------------------------
 
 
-class EngineDeath(Message):
+class EngineDeath(Message, frozen=True):
     uuid: UserId
     started: Count  # highest assignment number it had started
     status: Annotated[int, Meta(ge=-64, le=255)]  # exit code, or minus the signal
     reason: Text = ""
 
 
-class Join(Message, tag="join"):
+class Join(Message, frozen=True, tag="join"):
     """First message of each session of an agent."""
 
     host: Text
@@ -479,18 +479,18 @@ class Join(Message, tag="join"):
     dead: Annotated[list[EngineDeath], Meta(max_length=limits.TARGETS)]  # died while the scheduler was away
 
 
-class Announce(Message, tag="announce"):
+class Announce(Message, frozen=True, tag="announce"):
     """Public halves of the session keys of engines that this agent runs or is about to fork."""
 
     keys: Annotated[list[PublicKeyBytes], Meta(max_length=limits.TARGETS)]
 
 
-class EngineStarted(Message, tag="engine_started"):
+class EngineStarted(Message, frozen=True, tag="engine_started"):
     uuid: UserId
     pid: Count
 
 
-class EngineDied(Message, tag="engine_died"):
+class EngineDied(Message, frozen=True, tag="engine_died"):
     death: EngineDeath
 
 
@@ -500,7 +500,7 @@ FromAgent = Join | Announce | EngineStarted | EngineDied | Goodbye
 # --- scheduler -> agent -------------------------------------------------------------------------------
 
 
-class Announced(Message, tag="announced"):
+class Announced(Message, frozen=True, tag="announced"):
     """Accepted keys, each with the id its engine will be known by; a refused key has an empty id and a reason."""
 
     key: PublicKeyBytes
@@ -508,12 +508,12 @@ class Announced(Message, tag="announced"):
     reason: Text = ""
 
 
-class SignalEngine(Message, tag="signal_engine"):
+class SignalEngine(Message, frozen=True, tag="signal_engine"):
     uuid: UserId
     signum: Annotated[int, Meta(ge=1, le=64)]
 
 
-class StopEngine(Message, tag="stop_engine"):
+class StopEngine(Message, frozen=True, tag="stop_engine"):
     uuid: UserId
     restart: bool = False
 
@@ -524,7 +524,7 @@ ToAgent = Announced | SignalEngine | StopEngine | Dismiss | Goodbye
 # --- scheduler -> hub ------------------------------------------------------------------------------------
 
 
-class TaskRecord(Message):
+class TaskRecord(Message, frozen=True):
     """One finished task."""
 
     owner: UserId
@@ -536,7 +536,7 @@ class TaskRecord(Message):
     session: SessionToken
 
 
-class EngineRecord(Message):
+class EngineRecord(Message, frozen=True):
     info: EngineInfo
     key: PublicKeyBytes
     agent: UserId  # grant id of the join key
@@ -544,7 +544,7 @@ class EngineRecord(Message):
     reads_join_file: bool = False
 
 
-class ClientRecord(Message):
+class ClientRecord(Message, frozen=True):
     user: UserId
     name: Text
     host: Text
@@ -553,27 +553,27 @@ class ClientRecord(Message):
     since: Seconds
 
 
-class HubRoster(Message, tag="hub_roster"):
+class HubRoster(Message, frozen=True, tag="hub_roster"):
     """To the hub after each new link: all engines now there.  From the hub: those it remembers."""
 
     engines: Annotated[list[EngineRecord], Meta(max_length=limits.TARGETS)]
 
 
-class EngineJoined(Message, tag="engine_joined"):
+class EngineJoined(Message, frozen=True, tag="engine_joined"):
     engine: EngineRecord
 
 
-class EngineLeft(Message, tag="engine_left"):
+class EngineLeft(Message, frozen=True, tag="engine_left"):
     uuid: UserId
     reason: Text
 
 
-class Records(Message, tag="records"):
+class Records(Message, frozen=True, tag="records"):
     number: Count  # of the batch; answered by RecordsKept
     records: Annotated[list[TaskRecord], Meta(max_length=limits.RECORDS_PER_MESSAGE)]
 
 
-class AuditEvent(Message, tag="audit_event"):
+class AuditEvent(Message, frozen=True, tag="audit_event"):
     """For the record: an admission, a refusal, a join, a departure."""
 
     event: Text
@@ -581,7 +581,7 @@ class AuditEvent(Message, tag="audit_event"):
     details: dict[Text, Text]
 
 
-class Forward(Message, tag="forward"):
+class Forward(Message, frozen=True, tag="forward"):
     """A client's question, in the one envelope that names its sender; `body` is opaque to the scheduler."""
 
     user: UserId
@@ -590,7 +590,7 @@ class Forward(Message, tag="forward"):
     body: Opaque
 
 
-class Lookup(Message, tag="lookup"):
+class Lookup(Message, frozen=True, tag="lookup"):
     """Which of these tasks of this owner ended, and how?"""
 
     request: RequestId
@@ -598,7 +598,7 @@ class Lookup(Message, tag="lookup"):
     tasks: TaskIds
 
 
-class SchedulerStatus(Message, tag="scheduler_status"):
+class SchedulerStatus(Message, frozen=True, tag="scheduler_status"):
     clients: Annotated[list[ClientRecord], Meta(max_length=limits.TARGETS)]
     tasks_waiting: Count
     tasks_running: Count
@@ -607,7 +607,7 @@ class SchedulerStatus(Message, tag="scheduler_status"):
     recovering: bool
 
 
-class StopController(Message, tag="stop_controller"):
+class StopController(Message, frozen=True, tag="stop_controller"):
     """A client with the right asked for it."""
 
     user: UserId
@@ -622,7 +622,7 @@ FromScheduler = (
 # --- hub -> scheduler ------------------------------------------------------------------------------------
 
 
-class GrantInfo(Message):
+class GrantInfo(Message, frozen=True):
     """What the gate and the rights table need of a grant (the hub has verified its signature)."""
 
     id: UserId
@@ -634,7 +634,7 @@ class GrantInfo(Message):
     engines: Count = limits.ENGINES_PER_JOIN_KEY
 
 
-class Grants(Message, tag="grants"):
+class Grants(Message, frozen=True, tag="grants"):
     """The whole registry, as of `version`; an absent key is refused."""
 
     version: Count
@@ -642,17 +642,17 @@ class Grants(Message, tag="grants"):
     retired: Annotated[list[PublicKeyBytes], Meta(max_length=65536)]  # keys once held; never welcome as new
 
 
-class Beat(Message, tag="beat"):
+class Beat(Message, frozen=True, tag="beat"):
     """The hub is alive and the registry is as of `version`."""
 
     version: Count
 
 
-class RecordsKept(Message, tag="records_kept"):
+class RecordsKept(Message, frozen=True, tag="records_kept"):
     number: Count
 
 
-class Found(Message, tag="found"):
+class Found(Message, frozen=True, tag="found"):
     request: RequestId
     owner: UserId
     outcomes: Annotated[list[Outcome], Meta(max_length=limits.TASKS_NAMED)]
@@ -660,7 +660,7 @@ class Found(Message, tag="found"):
     more: bool = False  # further outcomes follow under the same request; look for what is missing after the last
 
 
-class Forwarded(Message, tag="forwarded"):
+class Forwarded(Message, frozen=True, tag="forwarded"):
     """The hub's answer to a forwarded question; goes to that session as it stands."""
 
     session: SessionToken
@@ -673,26 +673,26 @@ ToScheduler = HubRoster | Grants | Beat | RecordsKept | Found | Forwarded | Good
 # --- the hub's questions (inside Ask.body / Forward.body) ------------------------------------------------
 
 
-class ResultStatus(Message, tag="result_status"):
+class ResultStatus(Message, frozen=True, tag="result_status"):
     """{"pending": [...], "completed": [...], "unknown": [...]}"""
 
     tasks: TaskIds
 
 
-class History(Message, tag="history"):
+class History(Message, frozen=True, tag="history"):
     """{"tasks": [ids of the asker's finished tasks, oldest first], "next": `after` of the next page, 0 at the end}"""
 
     after: Count = 0
 
 
-class PurgeRecords(Message, tag="purge_records"):
+class PurgeRecords(Message, frozen=True, tag="purge_records"):
     """{"purged": how many}"""
 
     tasks: TaskIds  # empty: all of the asker's
     everyone: bool = False  # needs the right `control`
 
 
-class Whois(Message, tag="whois"):
+class Whois(Message, frozen=True, tag="whois"):
     """Who am I: {"user": grant id, "name", "rights", "expires"}"""
 
 

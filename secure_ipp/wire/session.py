@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from secure_ipp.wire.link import Link
@@ -26,7 +27,7 @@ class Session:
 
     __slots__ = (
         "_door", "address", "descriptor", "dirty", "grant", "hello", "leaving", "link", "losses", "peer", "role",
-        "routing_id", "token", "user",
+        "routing_id", "since", "token", "user",
     )
 
     def __init__(
@@ -45,6 +46,7 @@ class Session:
         self.descriptor = descriptor
         self.dirty = False
         self.losses = 0
+        self.since = time.time()
         self.leaving = ""
         self.peer: Any = None
 

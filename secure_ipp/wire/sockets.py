@@ -81,7 +81,7 @@ def bind_door(
         socket.setsockopt(ZAP_ENFORCE_DOMAIN, 1)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.BACKLOG, limits.BACKLOG)
-        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.IPV6, int(any("[" in endpoint for endpoint in endpoints)))
         for endpoint in endpoints:
             _bind(socket, endpoint)
     except BaseException:
@@ -100,7 +100,7 @@ def connect(
     socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.raw)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.raw)
     socket.setsockopt(zmq.RECONNECT_IVL, -1)
-    socket.setsockopt(zmq.IPV6, 1)
+    socket.setsockopt(zmq.IPV6, int("[" in endpoint))
     return socket
 
 

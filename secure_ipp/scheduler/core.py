@@ -1,0 +1,256 @@
+"""The scheduler's decisions, whole: events in, messages out.
+
+Pure: no socket, no clock, no file.  `process.py` tells it what happened and when, and sends what it says.
+Law (S14): every message of a peer passes the rights table here, whatever door it came through.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from secure_ipp.access import rights
+from secure_ipp.errors import Refused
+from secure_ipp.scheduler.agent_desk import AgentDesk, AgentPeer, random_id
+from secure_ipp.scheduler.board import Board, ClientPeer, Send
+from secure_ipp.scheduler.client_desk import ClientDesk
+from secure_ipp.scheduler.dispatch import Dispatch
+from secure_ipp.scheduler.engine_desk import EngineDesk
+from secure_ipp.scheduler.engines import Engine
+from secure_ipp.scheduler.recovery import Recovery
+from secure_ipp.scheduler.tickets import Tickets
+from secure_ipp.wire import messages
+
+_encode = msgspec.msgpack.encode
+
+
+class Core:
+    """All desks over one board.
+
+    Args:
+        send: (session, message, frame or None) towards clients, engines and agents.
+        to_hub: towards the hub.
+        ticket_key: 32 random bytes, the same after a restart.
+        keys_changed: the gate must learn or forget session keys.
+        now: seconds since the epoch.
+    """
+
+    def __init__(
+        self, *, send: Send, to_hub: Callable[[messages.Message], None], ticket_key: bytes, scheme: str,
+        rng: random.Random, keys_changed: Callable[[], None], now: float, new_id: Callable[[], str] = random_id,
+    ) -> None:
+        self.board = Board(send=send, to_hub=to_hub, tickets=Tickets(ticket_key), scheme=scheme, rng=rng)
+        self.recovery = Recovery(self.board, now)
+        self.dispatch = Dispatch(self.board)
+        self.clients = ClientDesk(self.board, self.dispatch, self.recovery)
+        self.engines = EngineDesk(self.board, self.dispatch, self.recovery)
+        self.agents = AgentDesk(self.board, self.dispatch, self.recovery, keys_changed, new_id)
+        self.grants: dict[str, messages.GrantInfo] = {}
+        self.version = 0
+
+    # --- clients -----------------------------------------------------------------------------------------------
+
+    def client_joined(self, session: Any, user: str, token: bytes) -> ClientPeer:
+        peer = ClientPeer(session, user, token, self._rights(user))
+        self.clients.joined(peer)
+        return peer
+
+    def client_left(self, peer: ClientPeer, now: float) -> None:
+        self.clients.left(peer, now)
+
+    def client_message(self, peer: ClientPeer, message: Any, frame: Any, now: float) -> None:
+        """A client's message; raises `Refused` if it must be cut."""
+        try:
+            rights.check("client", peer.rights, type(message).__name__)
+        except Refused as refusal:
+            self._audit("forbidden", now, user=peer.user, message=type(message).__name__)
+            self.clients.forbidden(peer, message, refusal)
+            return
+        match message:
+            case messages.Submit() | messages.Direct():
+                self.clients.submit(peer, message, now)
+            case messages.Function():
+                self.clients.function(peer, message, now)
+            case messages.Chunk():
+                self.dispatch.relay.body_chunk(peer, message, frame)
+            case messages.Credit():
+                self.dispatch.relay.result_taken(peer, message.task, message.bytes)
+            case messages.Pull():
+                self.dispatch.relay.pull(peer, message.task)
+            case messages.Received():
+                for task_id in message.tasks:
+                    self.dispatch.relay.received(peer, task_id)
+            case messages.Abort():
+                self.clients.abort(peer, message, now)
+            case messages.Attach():
+                self.clients.attach(peer, message)
+            case messages.QueueStatus():
+                self.clients.queue_status(peer, message)
+            case messages.Signal():
+                self._signal(peer, message, now)
+            case messages.Shutdown():
+                self._shutdown(peer, message, now)
+            case messages.Ask():
+                self.board.to_hub(messages.Forward(peer.user, peer.token, message.request, message.body))
+            case _:
+                raise Refused(f"a {type(message).__name__} has no place here", code="malformed")
+
+    def _named(self, ids: list[int]) -> tuple[list[Engine], list[int]]:
+        """The engines of these ids (all, if none is named), and ids that nobody has."""
+        if not ids:
+            return list(self.board.engines), []
+        found = [(i, self.board.engines.get(i)) for i in ids]
+        return [engine for _, engine in found if engine is not None], [i for i, engine in found if engine is None]
+
+    def _signal(self, peer: ClientPeer, message: messages.Signal, now: float) -> None:
+        engines, missing = self._named(message.engines)
+        missing += self.agents.signal(engines, message.signum)
+        self._audit("signal", now, user=peer.user, signal=str(message.signum), engines=str(len(engines)))
+        self._answer(peer, message.request, engines, missing)
+
+    def _shutdown(self, peer: ClientPeer, message: messages.Shutdown, now: float) -> None:
+        engines, missing = self._named(message.engines)
+        if message.engines or not message.controller:
+            missing += self.agents.stop(engines, message.restart)
+        self._audit("shutdown", now, user=peer.user, controller=str(message.controller), engines=str(len(engines)))
+        self._answer(peer, message.request, engines, missing)
+        if message.controller:
+            self.board.to_hub(messages.StopController(peer.user))
+
+    def _answer(self, peer: ClientPeer, request: int, engines: list[Engine], missing: list[int]) -> None:
+        told = [engine.id for engine in engines if engine.id not in missing]
+        self.board.send(peer, messages.Answer(request, _encode({"engines": told, "missing": missing})))
+
+    # --- engines -----------------------------------------------------------------------------------------------
+
+    def engine_message(self, session: Any, uuid: str, message: Any, frame: Any, now: float) -> None:
+        """An engine's message; raises `Refused` if it must be cut."""
+        engine = self.board.engines.by_uuid(uuid)
+        if isinstance(message, messages.Report):
+            known = self.agents.key_of(uuid)
+            if known is None or engine is not None:
+                raise Refused("an engine reported twice, or was declared dead", code="declared-dead")
+            self.engines.report(session, uuid, known.key, known.user, message, now)
+            return
+        if engine is None or engine.session is not session:
+            raise Refused("an engine must report before it says anything else", code="no-report")
+        match message:
+            case messages.Result():
+                self.engines.result(engine, message, now)
+            case messages.EngineOutput():
+                self.engines.output(engine, message)
+            case messages.EngineDisplay():
+                self.engines.display(engine, message)
+            case messages.Started():
+                self.engines.started(engine, message)
+            case messages.Cancelled():
+                self.engines.cancelled(engine, message, now)
+            case messages.EngineCredit():
+                self.dispatch.relay.body_taken(engine, message.number, message.bytes, now)
+            case messages.EngineChunk():
+                self.dispatch.relay.result_chunk(engine, message, frame)
+            case messages.EngineNeedsFunction():
+                self.engines.needs_function(engine, message)
+            case _:
+                raise Refused(f"a {type(message).__name__} has no place here", code="malformed")
+
+    # --- agents ------------------------------------------------------------------------------------------------
+
+    def agent_joined(self, session: Any, user: str) -> AgentPeer:
+        grant = self.grants.get(user)
+        agent = AgentPeer(session, user, grant.engines if grant is not None else 0)
+        self.agents.joined(agent)
+        return agent
+
+    def agent_message(self, agent: AgentPeer, message: Any, now: float) -> None:
+        """An agent's message; raises `Refused` if it must be cut."""
+        match message:
+            case messages.Join():
+                self.agents.join(agent, message, now)
+            case messages.Announce():
+                self.agents.announce(agent, message)
+            case messages.EngineDied():
+                self.agents.died(agent, message, now)
+                if self.agents.never_connected(message.death.uuid, now):
+                    self.agents.connection_lost(message.death.uuid, now)
+            case messages.EngineStarted():
+                pass  # its own report follows; this only tells the agent's log
+            case _:
+                raise Refused(f"a {type(message).__name__} has no place here", code="malformed")
+
+    # --- the hub -----------------------------------------------------------------------------------------------
+
+    def hub_welcome(self, resumed: bool) -> None:
+        """The link to the hub is there; a new one has forgotten what was not acknowledged by message."""
+        if resumed:
+            return
+        board = self.board
+        board.to_hub(messages.HubRoster([engine.record for engine in board.engines]))
+        board.records.hub_is_new()
+        for lookup in self.recovery.hub_is_new():
+            board.to_hub(lookup)
+
+    def hub_message(self, message: Any, now: float) -> None:
+        match message:
+            case messages.HubRoster():
+                self.recovery.roster(message.engines, now)
+            case messages.Grants():
+                self.version = message.version
+                self.grants = {grant.id: grant for grant in message.grants}
+                self.agents.reserved = frozenset(grant.key for grant in message.grants) | frozenset(message.retired)
+                for owner in self.board.owners.values():
+                    for peer in owner.peers:
+                        peer.rights = self._rights(peer.user)
+            case messages.RecordsKept():
+                self._results_kept(message.number)
+            case messages.Found():
+                self.clients.found(message)
+            case _:
+                pass  # beats and forwarded answers are the process's
+
+    def _results_kept(self, number: int) -> None:
+        kept: dict[Any, list[int]] = {}
+        for engine, assignment in self.board.records.kept(number):
+            kept.setdefault(engine, []).append(assignment)
+        for engine, numbers in kept.items():
+            if engine.alive:
+                self.board.send_to(engine.session, messages.Kept(numbers), None)
+
+    def _rights(self, user: str) -> frozenset[str]:
+        grant = self.grants.get(user)
+        return frozenset(grant.rights) if grant is not None else frozenset()
+
+    # --- time --------------------------------------------------------------------------------------------------
+
+    def turn(self, now: float) -> None:
+        """After each batch of events."""
+        self.clients.recover(now)
+        self.dispatch.turn(now)
+        for lookup in self.recovery.lookups():
+            self.board.to_hub(lookup)
+
+    def flush_records(self) -> None:
+        for batch in self.board.records.batches():
+            self.board.to_hub(batch)
+
+    def tick(self, now: float) -> None:
+        """A few times a second."""
+        self.agents.tick(now)
+        self.dispatch.expire(now)
+        for uuid in self.recovery.overdue(now):
+            self.recovery.declared_dead(uuid)
+        for owner, task_id in self.dispatch.relay.stalled(now):
+            self.clients.drop_stalled(owner, task_id, now)
+
+    def status(self) -> messages.SchedulerStatus:
+        """What the hub shows; the process adds clients and the gate."""
+        running = sum(engine.load for engine in self.board.engines)
+        return messages.SchedulerStatus(
+            [], len(self.dispatch.waiting), running, self.board.done, 0, self.recovery.recovering
+        )
+
+    def _audit(self, event: str, at: float, **details: str) -> None:
+        self.board.to_hub(messages.AuditEvent(event, at, details))

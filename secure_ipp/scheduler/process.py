@@ -1,0 +1,325 @@
+"""``python -m secure_ipp.scheduler``: both doors, the gate, the link to the hub, and all of the scheduler's I/O.
+
+Decides nothing about tasks; `core` does.  Laws: a door is open only while its gate answers and the hub is heard; what a
+turn of the loop brought is answered at its end; the supervisor's end is this process's end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import random
+import sys
+import time
+from typing import Any
+
+from secure_ipp import hardening, limits, logs
+from secure_ipp._version import __version__
+from secure_ipp.access.gate import DecisionEvent, Gate
+from secure_ipp.errors import Refused, SecureIppError
+from secure_ipp.keys.curve import CurvePublicKey, KeyPair
+from secure_ipp.scheduler import bootstrap as told
+from secure_ipp.scheduler.admissions import gate_table
+from secure_ipp.scheduler.core import Core
+from secure_ipp.scheduler.hub_link import HubLink
+from secure_ipp.wire import messages, sockets, tether
+from secure_ipp.wire.connection import Connection
+from secure_ipp.wire.door import Door, new_incarnation
+from secure_ipp.wire.loop import Loop
+from secure_ipp.wire.self_test import SelfTest
+from secure_ipp.wire.session import Session
+
+_log = logging.getLogger(__name__)
+_TICK_SECONDS = 0.2
+_STATUS_SECONDS = 1.0
+
+
+class SchedulerProcess:
+    """The running scheduler; the handler of its doors."""
+
+    def __init__(self, orders: told.SchedulerBootstrap) -> None:
+        self._orders = orders
+        self._server = told.pair(orders.server_secret, orders.server_public)
+        self._probe = KeyPair.generate()
+        self._loop = Loop()
+        self._gate = Gate(self._decided_in_gate)
+        self._gate.run_in_thread(sockets.zap_socket(self._loop.context))
+        self._core = Core(
+            send=_send, to_hub=self._to_hub, ticket_key=told.ticket_key(orders.ticket_key), scheme=orders.scheme,
+            rng=random.Random(os.urandom(16)), keys_changed=self._keys_changed, now=time.time(),
+        )
+        self._hub = Connection(
+            self._loop, doors=[f"ipc://{orders.link_socket}"],
+            server_key=CurvePublicKey.from_text(orders.link_server_public),
+            keys=told.pair(orders.link_secret, orders.link_public), role="scheduler",
+            receives=messages.ToScheduler, handler=HubLink(self._hub_welcomed, self._hub_said, self._fail),
+            first_patience=float("inf"), patience=float("inf"),
+        )
+        self._tether = tether.Tether(self._loop, lambda: None)
+        self._doors: list[Door] = []
+        self._retired: list[bytes] = []
+        self._self_test: SelfTest | None = None
+        self._failure: SecureIppError | None = None
+        self._turn_due = self._records_due = self._table_due = False
+        self._ready = False
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until SIGTERM.
+
+        Raises:
+            SecureIppError: it could not start, a door admitted a stranger, or the hub refused the link.
+        """
+        try:
+            self._start()
+            self._loop.run()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._end()
+
+    def _start(self) -> None:
+        incarnation = new_incarnation()
+        orders = self._orders
+        for domain, endpoints, receives in (
+            ("client", orders.client_endpoints, {"client": messages.FromClient}),
+            ("engine", orders.engine_endpoints, {"agent": messages.FromAgent, "engine": messages.FromEngine}),
+        ):
+            self._doors.append(
+                Door(
+                    self._loop, gate=self._gate, domain=domain, endpoints=endpoints, keys=self._server,
+                    cluster=orders.cluster, receives=receives, handler=self, incarnation=incarnation,
+                )
+            )
+        self._tether.watch()
+        self._hub.start()
+        self._loop.call_later(_TICK_SECONDS, self._tick)
+        self._loop.call_later(_STATUS_SECONDS, self._tell_status)
+
+    def _end(self) -> None:
+        if self._self_test is not None:
+            self._self_test.stop()
+        for door in self._doors:
+            door.close()
+        self._hub.abandon()
+        self._gate.stop()
+        self._loop.close()
+        _log.info("the scheduler has ended")
+
+    def _fail(self, error: SecureIppError) -> None:
+        self._failure = error
+        self._loop.stop()
+
+    def _begin_self_test(self) -> None:
+        orders = self._orders
+        self._self_test = SelfTest(
+            self._loop, endpoints=[_nearby(e) for e in (*orders.client_endpoints, *orders.engine_endpoints)],
+            server_key=self._server.public, probe=self._probe, breached=self._fail, passed=self._tested,
+        )
+        self._self_test.start()
+
+    def _tested(self, answered: bool) -> None:
+        if answered and not self._ready:
+            self._ready = True
+            tether.tell("ready", pid=os.getpid())
+            _log.info("the doors are open")
+        elif not answered:
+            self._audit("probe-unanswered", {})
+
+    # --- turns and time ------------------------------------------------------------------------------------
+
+    def _turn_later(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._loop.at_turn_end(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        self._core.turn(time.time())
+        if self._core.board.records.fresh and not self._records_due:
+            self._records_due = True
+            self._loop.call_later(limits.RECORDS_SECONDS, self._flush_records)
+
+    def _flush_records(self) -> None:
+        self._records_due = False
+        self._core.flush_records()
+
+    def _tick(self) -> None:
+        self._loop.call_later(_TICK_SECONDS, self._tick)
+        self._core.tick(time.time())
+        self._cut_strangers()
+        self._turn_later()
+
+    def _tell_status(self) -> None:
+        self._loop.call_later(_STATUS_SECONDS, self._tell_status)
+        if not self._hub.connected:
+            return
+        status = self._core.status()
+        clients = [
+            messages.ClientRecord(s.user, s.grant, s.hello.host, s.hello.pid, s.address, s.since)
+            for s in self._doors[0].sessions[: limits.TARGETS]
+        ]
+        self._to_hub(
+            messages.SchedulerStatus(
+                clients, status.tasks_waiting, status.tasks_running, status.tasks_done, self._gate.refused,
+                status.recovering,
+            )
+        )
+
+    # --- the gate --------------------------------------------------------------------------------------------
+
+    def _keys_changed(self) -> None:
+        """Session keys came or went: the gate learns at once, peers under dead keys are cut soon."""
+        self._gate.replace(
+            gate_table(
+                self._core.grants.values(), self._core.agents.keys.values(), self._probe.public.raw,
+                self._retired, self._core.version,
+            )
+        )
+
+    def _cut_strangers(self) -> None:
+        """Sessions whose key is no longer good (S12, S17)."""
+        now = time.time()
+        for door in self._doors:
+            for session in door.sessions:
+                if session.role == "engine":
+                    if self._core.agents.key_of(session.user) is None:
+                        session.cut(messages.Refusal("declared-dead", "this engine was declared dead or stopped"))
+                    continue
+                grant = self._core.grants.get(session.user)
+                if grant is None:
+                    session.cut(messages.Refusal("revoked", "this key was revoked", "ask for a new connection file"))
+                elif grant.expires and now > grant.expires:
+                    session.cut(messages.Refusal("expired", "this key has expired", "ask for a new connection file"))
+
+    def _decided_in_gate(self, event: DecisionEvent) -> None:
+        details = {
+            "door": event.domain, "status": event.status, "reason": event.reason, "address": event.address,
+            "user": event.user_id, "name": event.grant, "role": event.role, "key": event.key,
+            "count": str(event.count),
+        }
+        self._loop.call_threadsafe(lambda: self._audit("gate", details, event.at))
+
+    def _audit(self, event: str, details: dict[str, str], at: float | None = None) -> None:
+        bounded = {key: value[: limits.TEXT_CHARS] for key, value in details.items()}
+        self._to_hub(messages.AuditEvent(event, time.time() if at is None else at, bounded))
+
+    # --- the hub ---------------------------------------------------------------------------------------------
+
+    def _to_hub(self, message: messages.Message) -> None:
+        self._hub.send(message)
+
+    def _hub_welcomed(self, resumed: bool) -> None:
+        self._core.hub_welcome(resumed)
+
+    def _hub_said(self, message: Any) -> None:
+        now = time.time()
+        if isinstance(message, messages.Beat):
+            if message.version == self._core.version:
+                self._gate.heard()
+                if self._self_test is None:
+                    self._begin_self_test()
+            return
+        if isinstance(message, messages.Forwarded):
+            for session in self._doors[0].sessions:
+                if session.token == message.session:
+                    session.send(message.answer)
+            return
+        self._core.hub_message(message, now)
+        if isinstance(message, messages.Grants):
+            self._retired = list(message.retired)
+            self._keys_changed()
+            self._cut_strangers()
+        self._turn_later()
+
+    # --- the doors ---------------------------------------------------------------------------------------------
+
+    def on_open(self, session: Session) -> None:
+        if session.role != "client":
+            _same_versions(session)
+        if session.role == "client":
+            session.peer = self._core.client_joined(session, session.user, session.token)
+        elif session.role == "agent":
+            session.peer = self._core.agent_joined(session, session.user)
+        details = {
+            "role": session.role, "user": session.user, "name": session.grant, "address": session.address,
+            "host": session.hello.host, "pid": str(session.hello.pid),
+        }
+        self._audit("admitted", details)
+        self._turn_later()
+
+    def on_message(self, session: Session, message: Any, frame: Any | None) -> None:
+        now = time.time()
+        self._turn_later()
+        if session.role == "client":
+            self._core.client_message(session.peer, message, frame, now)
+        elif session.role == "engine":
+            self._core.engine_message(session, session.user, message, frame, now)
+        else:
+            self._core.agent_message(session.peer, message, now)
+
+    def on_acknowledged(self, session: Session, tokens: list[object]) -> None:
+        """Nothing is sent with a token."""
+
+    def on_lost(self, session: Session) -> None:
+        if session.role == "engine":
+            self._core.agents.connection_lost(session.user, time.time())
+            self._turn_later()
+
+    def on_resumed(self, session: Session) -> None:
+        _log.info("the %s %s is back", session.role, session.grant)
+
+    def on_gone(self, session: Session, reason: str) -> None:
+        now = time.time()
+        self._audit("left", {"role": session.role, "user": session.user, "name": session.grant, "reason": reason})
+        if session.role == "client":
+            self._core.client_left(session.peer, now)
+        elif session.role == "engine":
+            self._core.agents.engine_gone(session.user, reason, now)
+        elif session.peer is not None:
+            self._core.agents.left(session.peer, reason, now)
+        self._turn_later()
+
+    def on_incident(self, event: str, details: dict[str, str]) -> None:
+        self._audit(event, details)
+
+
+def _send(session: Session, message: messages.Message, frame: Any) -> None:
+    session.send(message, frame)
+
+
+def _same_versions(session: Session) -> None:
+    """Agents and engines run the controller's versions: what is pickled in one is loaded in the other."""
+    mine, theirs = platform.python_version_tuple()[:2], tuple(session.hello.python.split(".")[:2])
+    if theirs != mine or session.hello.package != __version__:
+        raise Refused(
+            f"the {session.role} on {session.hello.host} has Python {session.hello.python} and secure_ipp "
+            f"{session.hello.package}, this controller Python {platform.python_version()} and {__version__}",
+            f"use Python {'.'.join(mine)} there, and install secure-ipp=={__version__}", code="version",
+        )
+
+
+def _nearby(endpoint: str) -> str:
+    """How to reach a bound endpoint from this host."""
+    for everywhere, here in (("tcp://*:", "tcp://127.0.0.1:"), ("tcp://0.0.0.0:", "tcp://127.0.0.1:"),
+                             ("tcp://[::]:", "tcp://[::1]:")):
+        if endpoint.startswith(everywhere):
+            return here + endpoint[len(everywhere) :]
+    return endpoint
+
+
+def main() -> int:
+    """Read the orders, serve; the exit status."""
+    try:
+        hardening.keep_secrets_inside()
+        orders = told.decode(tether.read_orders())
+        logs.start("scheduler", orders.log_file, orders.log_level)
+        sys.setswitchinterval(0.001)  # the gate's thread must get a word in
+        SchedulerProcess(orders).run()
+    except SecureIppError as error:
+        _log.error("the scheduler ends: %s", error.message)
+        tether.tell("failed", code=error.code, message=error.message, advice=error.advice)
+        return 1
+    return 0

@@ -1,0 +1,70 @@
+"""Doors are tried, really, with a stranger's key and with a probe's (S2).
+
+libzmq fails open when nobody answers for the gate, so it is not asked whether it works: it is made to show it.
+Laws: a stranger who is admitted ends the process that owns the door; a probe that gets no answer is an alarm and
+nothing more, for a busy machine is no breach.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from secure_ipp import limits
+from secure_ipp.errors import PolicyError
+from secure_ipp.keys.curve import CurvePublicKey, KeyPair
+from secure_ipp.wire.intruder import try_door
+from secure_ipp.wire.loop import Loop
+
+_log = logging.getLogger(__name__)
+
+
+class SelfTest:
+    """Tries doors at once and every `limits.SELF_TEST_SECONDS`, in a thread of its own.
+
+    Args:
+        endpoints: as one would connect to them.
+        probe: a key that the gate admits as a probe.
+        breached: called in the loop's thread when a stranger was admitted.
+        passed: called in the loop's thread after a round: whether every probe was answered.
+    """
+
+    def __init__(
+        self, loop: Loop, *, endpoints: Sequence[str], server_key: CurvePublicKey, probe: KeyPair,
+        breached: Callable[[PolicyError], None], passed: Callable[[bool], None],
+    ) -> None:
+        self._loop = loop
+        self._endpoints = endpoints
+        self._server_key = server_key
+        self._probe = probe
+        self._breached = breached
+        self._passed = passed
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="self-test", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Do not begin another round."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            answered = True
+            for endpoint in self._endpoints:
+                if try_door(endpoint, self._server_key, KeyPair.generate()) == "admitted":
+                    error = PolicyError(
+                        f"the door {endpoint} let a stranger in; it is closed",
+                        "report this: the gate does not work on this machine", code="breach",
+                    )
+                    self._loop.call_threadsafe(lambda error=error: self._breached(error))  # type: ignore[misc]
+                    return
+                verdict = try_door(endpoint, self._server_key, self._probe)
+                if verdict != "admitted":
+                    answered = False
+                    if not self._stopping.is_set():
+                        _log.warning("the probe of the door %s was not answered: %s", endpoint, verdict)
+            self._loop.call_threadsafe(lambda answered=answered: self._passed(answered))  # type: ignore[misc]
+            self._stopping.wait(limits.SELF_TEST_SECONDS if answered else 1.0)
