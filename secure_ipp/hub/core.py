@@ -132,8 +132,9 @@ class Hub:
         """One message of the scheduler.
 
         Raises:
-            ProtocolError: no scheduler says such a thing.
+            Refused, ProtocolError: no scheduler says such a thing.
         """
+        rights.check("scheduler", (), type(message).__name__)
         match message:
             case messages.Records():
                 return self._records(message, now)
@@ -208,8 +209,8 @@ class Hub:
         ]
 
     def _status_came(self, message: messages.SchedulerStatus, now: float) -> list[Action]:
-        before, self._scheduler_status = self._scheduler_status, message
-        if before is None or not before.recovering or message.recovering:
+        self._scheduler_status = message
+        if message.recovering:
             return []
         gone = self._roster.recovered()
         return _writes(_left(engine, "did not report after the scheduler's restart", now) for engine in gone)

@@ -141,7 +141,6 @@ class HubProcess:
         self._loop.call_later(limits.BEAT_SECONDS, self._beat)
         self._poll_registry()
         self._do_waiting()
-        self._door.beat()
         if not self._waiting:
             self._perform(self._hub.beat())
 
@@ -242,6 +241,7 @@ class HubProcess:
 def main() -> int:
     """Read the bootstrap, serve; the exit status."""
     try:
+        os.umask(0o077)
         hardening.keep_secrets_inside()
         bootstrap = read_bootstrap(_TETHER)
         make_private_dir(os.path.dirname(bootstrap.log_file))
