@@ -5,12 +5,10 @@ Laws: the line is decoded strictly; no text of it reaches a log, an argv or an e
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
-from secure_ipp import limits
 from secure_ipp.errors import EnvironmentProblem
+from secure_ipp.keys.curve import CurvePublicKey, CurveSecretKey, KeyPair
 
 
 class HubBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,20 +38,27 @@ class HubBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"<HubBootstrap of {self.cluster!r}>"
 
 
-def read_bootstrap(descriptor: int) -> HubBootstrap:
-    """The first line of a pipe; not one byte more is taken.
-
-    Raises:
-        EnvironmentProblem: no whole line came, or it is no bootstrap; it is not quoted in the error.
-    """
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        piece = os.read(descriptor, 1)
-        if not piece or len(line) >= limits.BOOTSTRAP_BYTES:
-            raise EnvironmentProblem("the hub was not told what to do", "it is started by ipcluster, not by hand")
-        line += piece
+def decode(line: bytes) -> HubBootstrap:
+    """Decode the line; it is not quoted in the error (`EnvironmentProblem`)."""
     try:
-        return msgspec.json.decode(bytes(line), type=HubBootstrap)
+        return msgspec.json.decode(line, type=HubBootstrap)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         advice = "use one version of secure_ipp throughout"
         raise EnvironmentProblem("what the hub was told is no bootstrap of this version", advice) from None
+
+
+def keys(bootstrap: HubBootstrap) -> tuple[KeyPair, CurvePublicKey]:
+    """The hub's own pair, and the scheduler's public key.
+
+    Raises:
+        EnvironmentProblem: the texts are no keys, or the halves do not belong together.
+    """
+    try:
+        pair = KeyPair.from_secret(CurveSecretKey.from_text(bootstrap.link_server_secret))
+        public = CurvePublicKey.from_text(bootstrap.link_server_public)
+        scheduler = CurvePublicKey.from_text(bootstrap.scheduler_public)
+    except ValueError:
+        raise EnvironmentProblem("the hub was given texts that are no keys", "start the cluster again") from None
+    if pair.public != public:
+        raise EnvironmentProblem("the two halves of the hub's key do not match", "start the cluster again")
+    return pair, scheduler

@@ -4,7 +4,7 @@ Decides nothing about peers; `core`, `questions` and `registry_watch` do.  Laws:
 - actions are done in order; when the audit log cannot be written, whatever stands behind that waits, no beat is sent,
   so that the gate admits nobody new, and no record is acknowledged, so that the scheduler takes no new work (S21);
 - only the scheduler's key of this very start is admitted to the link, and one session of it counts (S30);
-- when stdin ends the supervisor is gone, and the hub ends at once; SIGTERM ends it in order.
+- the supervisor's end is this process's end; SIGTERM ends it in order.
 """
 
 from __future__ import annotations
@@ -12,45 +12,38 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import signal
-import socket
 import time
 from collections import deque
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from secure_ipp import hardening, limits, logs
 from secure_ipp.audit.log import AuditLog
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
-from secure_ipp.hub.bootstrap import HubBootstrap, read_bootstrap
+from secure_ipp.hub import bootstrap as told
 from secure_ipp.hub.control import ControlSocket
 from secure_ipp.hub.core import Action, Hub, Send, Stop, Write
 from secure_ipp.hub.grants import LiveGrants, from_registry
 from secure_ipp.hub.link_door import LinkDoor
 from secure_ipp.hub.registry_watch import RegistryWatch
-from secure_ipp.keys.curve import CurvePublicKey, CurveSecretKey, KeyPair
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import make_private_dir
 from secure_ipp.keys.registry import Registry
 from secure_ipp.store.memory import MemoryStore
-from secure_ipp.wire import messages
+from secure_ipp.wire import messages, tether
 from secure_ipp.wire.loop import Loop
 from secure_ipp.wire.session import Session
 
 _log = logging.getLogger(__name__)
-_TETHER, _EVENTS = 0, 1  # stdin: a bootstrap, then nothing until the supervisor is gone; stdout: event lines
-_ORPHANED = 3  # exit status when the supervisor is gone
 
 
 class HubProcess:
     """The running hub; a `DoorHandler` of its link."""
 
-    def __init__(self, bootstrap: HubBootstrap) -> None:
+    def __init__(self, bootstrap: told.HubBootstrap) -> None:
         place = ClusterPlace(os.path.basename(bootstrap.place_dir), home=_parent(bootstrap.place_dir))
         log_dir = os.path.dirname(bootstrap.log_file)
-        keys, scheduler = _keys(bootstrap)
+        keys, scheduler = told.keys(bootstrap)
         now = time.time()
         self._loop = Loop()
         self._hub = Hub(cluster=bootstrap.cluster, pid=os.getpid(), store=MemoryStore(started=now), started=now)
@@ -66,13 +59,15 @@ class HubProcess:
             keys=keys,
             scheduler=scheduler,
             handler=self,
-            broken=self._fail,
+            breached=self._fail,
+            passed=self._tried,
         )
         self._control = ControlSocket(
             bootstrap.control_socket, status=self._status_from_thread, refused=self._refused_from_thread
         )
-        self._signals: tuple[socket.socket, socket.socket] | None = None
+        self._tether = tether.Tether(self._loop, self._orphaned)
         self._failure: SecureIppError | None = None
+        self._ready = False
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -96,12 +91,8 @@ class HubProcess:
         self._poll_registry()
         self._door.open()
         self._control.open()
-        self._watch_signals()
-        os.set_blocking(_TETHER, False)
-        self._loop.add_reader(_TETHER, self._on_tether)
+        self._tether.watch()
         self._beat()
-        _tell("ready", pid=os.getpid())
-        _log.info("the hub serves")
 
     def _end(self) -> None:
         self._perform(self._hub.stop("asked to" if self._failure is None else self._failure.message, time.time()))
@@ -118,24 +109,18 @@ class HubProcess:
         self._failure = error
         self._loop.stop()
 
-    def _watch_signals(self) -> None:
-        """SIGTERM and SIGINT become readable bytes, so that they end the loop between two turns."""
-        woken, waking = self._signals = socket.socketpair()
-        woken.setblocking(False)
-        waking.setblocking(False)
-        signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda *_: None)
-        self._loop.add_reader(woken.fileno(), self._loop.stop)
+    def _tried(self, answered: bool) -> None:
+        """The door was tried; from the first good trial on, the hub is ready."""
+        if answered and not self._ready:
+            self._ready = True
+            tether.tell("ready", pid=os.getpid())
+            _log.info("the hub serves")
+        elif not answered:
+            self._perform(self._hub.incident("probe-unanswered", {}, time.time()))
 
-    def _on_tether(self) -> None:
-        if os.read(_TETHER, 4096):
-            return
-        _log.error("the supervisor is gone; the hub ends")
+    def _orphaned(self) -> None:
         self._control.close()
         self._door.remove_socket()
-        logging.shutdown()
-        os._exit(_ORPHANED)
 
     def _beat(self) -> None:
         self._loop.call_later(limits.BEAT_SECONDS, self._beat)
@@ -178,7 +163,7 @@ class HubProcess:
                         session.send(message)
                 case Stop(by):
                     _log.info("grant %s asked for the controller to stop", by)
-                    _tell("stop", by=by)
+                    tether.tell("stop", by=by)
             self._waiting.popleft()
 
     # --- the control socket's threads ------------------------------------------------------------------------
@@ -243,36 +228,15 @@ def main() -> int:
     try:
         os.umask(0o077)
         hardening.keep_secrets_inside()
-        bootstrap = read_bootstrap(_TETHER)
+        bootstrap = told.decode(tether.read_orders())
         make_private_dir(os.path.dirname(bootstrap.log_file))
         logs.start("hub", bootstrap.log_file, bootstrap.log_level)
         HubProcess(bootstrap).run()
     except SecureIppError as error:
         _log.error("the hub ends: %s", error.message)
-        _tell("failed", code=error.code, message=error.message, advice=error.advice)
+        tether.tell("failed", code=error.code, message=error.message, advice=error.advice)
         return 1
     return 0
-
-
-def _tell(event: str, **details: Any) -> None:
-    """One line for the supervisor."""
-    try:
-        os.write(_EVENTS, msgspec.json.encode({"event": event, **details}) + b"\n")
-    except BrokenPipeError:
-        _log.error("the supervisor does not listen any more")
-
-
-def _keys(bootstrap: HubBootstrap) -> tuple[KeyPair, CurvePublicKey]:
-    """The hub's own pair, and the scheduler's public key."""
-    try:
-        pair = KeyPair.from_secret(CurveSecretKey.from_text(bootstrap.link_server_secret))
-        public = CurvePublicKey.from_text(bootstrap.link_server_public)
-        scheduler = CurvePublicKey.from_text(bootstrap.scheduler_public)
-    except ValueError:
-        raise EnvironmentProblem("the hub was given texts that are no keys", "start the cluster again") from None
-    if pair.public != public:
-        raise EnvironmentProblem("the two halves of the hub's key do not match", "start the cluster again")
-    return pair, scheduler
 
 
 def _parent(directory: str) -> Path:

@@ -28,6 +28,9 @@ class SelfTest:
         probe: a key that the gate admits as a probe.
         breached: called in the loop's thread when a stranger was admitted.
         passed: called in the loop's thread after a round: whether every probe was answered.
+
+    Attributes:
+        stranger: the key that must be refused; by it the gate's owner knows our own refusals from others.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class SelfTest:
         self._endpoints = endpoints
         self._server_key = server_key
         self._probe = probe
+        self.stranger = KeyPair.generate()
         self._breached = breached
         self._passed = passed
         self._stopping = threading.Event()
@@ -54,7 +58,7 @@ class SelfTest:
         while not self._stopping.is_set():
             answered = True
             for endpoint in self._endpoints:
-                if try_door(endpoint, self._server_key, KeyPair.generate()) == "admitted":
+                if try_door(endpoint, self._server_key, self.stranger) == "admitted":
                     error = PolicyError(
                         f"the door {endpoint} let a stranger in; it is closed",
                         "report this: the gate does not work on this machine", code="breach",
