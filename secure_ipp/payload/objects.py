@@ -162,3 +162,26 @@ def loads(buffers: Sequence[Buffer], *, trust: Trust, context: LoadContext | Non
         return pickle.loads(stream, buffers=rest)  # noqa: S301  the caller vouches for the maker
     with context:
         return pickle.loads(stream, buffers=rest)  # noqa: S301  an engine runs its clients' code
+
+
+def unshared(buffers: list[Buffer]) -> list[Buffer]:
+    """The same buffers, with memory that somebody else may still write to copied.
+
+    A result may wait long to be fetched; until then it must be what it was when its task ended.  An array that
+    nobody but the buffer refers to any more is not copied.
+    """
+    for index, buffer in enumerate(buffers):
+        if type(buffer) is memoryview and not _is_exclusive(buffer):
+            buffers[index] = bytearray(buffer)
+    return buffers
+
+
+def _is_exclusive(view: memoryview) -> bool:
+    numpy = sys.modules.get("numpy")
+    flat: Any = view.obj
+    if numpy is None or type(flat) is not numpy.ndarray:
+        return False
+    owner = flat.base
+    if type(owner) is not numpy.ndarray or owner.base is not None or not owner.flags.owndata:
+        return False
+    return sys.getrefcount(owner) <= 3  # `flat.base`, `owner` and the argument

@@ -1,0 +1,205 @@
+"""Runs tasks, one after the other, in the namespace of the shell.  The only room that calls `exec` and `eval`.
+
+Laws.
+- Whatever user code does, short of ending the process, comes out as one result: exceptions of every kind, values
+  that cannot be pickled, interrupts.
+- KeyboardInterrupt is raised only while user code runs; at any other time SIGINT does nothing.
+- The assignment's number is on the shared page before the first line of user code runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import secure_ipp
+from secure_ipp.engine.functions import CachedFunction
+from secure_ipp.engine.output import Event
+from secure_ipp.engine.shared_page import SharedPage
+from secure_ipp.engine.shell import EngineShell
+from secure_ipp.engine.streams import Capture
+from secure_ipp.engine.tasks import Task
+from secure_ipp.errors import ProtocolError
+from secure_ipp.payload import calls
+from secure_ipp.payload.body import Stream, as_body
+from secure_ipp.payload.context import LoadContext, layered
+from secure_ipp.payload.functions import LoadedFunction, load_function
+from secure_ipp.payload.markers import dependent
+from secure_ipp.payload.objects import Buffer, dumps, unshared
+from secure_ipp.payload.tracebacks import error_info, plain_error
+from secure_ipp.wire.messages import ErrorInfo, Result
+
+_OUR_FILES = os.path.dirname(os.path.abspath(secure_ipp.__file__)) + os.sep
+_NONE = dumps(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A task's end: its output, its result, and the result's bytes if they do not travel in it."""
+
+    output: list[Event]
+    result: Result
+    stream: Stream | None
+
+
+class Executor:
+    """Belongs to the process's main thread, which alone gets signals."""
+
+    def __init__(self, shell: EngineShell, capture: Capture, page: SharedPage) -> None:
+        self._shell = shell
+        self._capture = capture
+        self._page = page
+        self._in_user_code = False
+        self.namespace: dict[str, Any] = shell.user_ns
+        self._kinds: dict[str, Callable[[Task], list[Buffer]]] = {
+            "apply": self._apply, "execute": self._execute, "push": self._push, "pull": self._pull,
+            "clear": self._clear,
+        }
+        self._count = 0
+        self._contexts: tuple[LoadContext, ...] = ()
+        self._cell_error: ErrorInfo | None = None
+
+    def take_signals(self) -> None:
+        """Make SIGINT interrupt user code, and nothing else."""
+        signal.signal(signal.SIGINT, self._interrupted)
+
+    def _interrupted(self, _signum: int, _frame: FrameType | None) -> None:
+        if self._in_user_code:
+            raise KeyboardInterrupt
+
+    def run(self, task: Task) -> Finished:
+        """Run one task to its end."""
+        started = time.time()
+        self._page.started = task.number
+        self._capture.begin(task.number)
+        self._count = 0
+        self._contexts = ()
+        self._cell_error = None
+        error = task.error
+        body: list[bytes] = []
+        sizes: list[int] = []
+        stream = None
+        if error is None:
+            try:
+                try:
+                    self._in_user_code = True
+                    buffers = self._kinds[task.assign.kind](task)
+                finally:
+                    self._in_user_code = False
+                error = self._cell_error
+                if error is None:
+                    body, sizes, stream = as_body(unshared(buffers))
+            except BaseException as exception:  # noqa: BLE001  the edge of user code: all of it becomes a result
+                error = self._describe(exception)
+        output = self._capture.end()
+        assign = task.assign
+        result = Result(
+            assign.number, assign.owner, assign.task, assign.attempt, assign.ticket, "error" if error else "ok",
+            started, time.time(), body, sizes, error, self._count,
+        )
+        return Finished(output, result, stream)
+
+    # --- kinds of tasks ------------------------------------------------------------------------------------
+
+    def _apply(self, task: Task) -> list[Buffer]:
+        context = LoadContext(self.namespace, self._resolve)
+        digest = task.assign.function
+        code, args, kwargs = calls.read_call(task.body, context, with_function=bool(digest))
+        if digest:
+            function = self._loaded(task.function)
+        else:
+            function = load_function(code, LoadContext(self.namespace, self._resolve))
+        self._contexts = (function.context, context)
+        layer = _joined(function.context, context)
+        if layer is None:
+            return dumps(_call(function.call, args, kwargs))
+        with layered(self.namespace, layer):
+            return dumps(_call(function.call, args, kwargs))
+
+    def _loaded(self, cached: CachedFunction | None) -> LoadedFunction:
+        if cached is None:
+            raise ProtocolError("a task's function is missing")
+        if cached.loaded is not None:
+            return cached.loaded
+        loaded = load_function(cached.code, LoadContext(self.namespace, self._resolve))
+        if not loaded.rebuild_each_time:
+            cached.loaded = loaded
+        return loaded
+
+    def _execute(self, task: Task) -> list[Buffer]:
+        code, flags = calls.read_execute(task.body)
+        shell = self._shell
+        shell.last_traceback = None
+        run_cell: Callable[..., Any] = shell.run_cell
+        outcome = run_cell(code, store_history=flags.store_history and not flags.silent, silent=flags.silent)
+        if flags.store_history and not flags.silent:
+            self._count = max(0, shell.execution_count - 1)
+        failure = outcome.error_before_exec or outcome.error_in_exec
+        if failure is not None:
+            told = error_info(failure)
+            self._cell_error = plain_error(told.ename, told.evalue, shell.last_traceback or list(told.traceback))
+        return _NONE
+
+    def _push(self, task: Task) -> list[Buffer]:
+        context = LoadContext(self.namespace, self._resolve)
+        self.namespace.update(calls.read_push(task.body, context))
+        return _NONE
+
+    def _pull(self, task: Task) -> list[Buffer]:
+        names = calls.read_pull(task.body)
+        if isinstance(names, str):
+            return dumps(self._resolve(names))
+        return dumps([self._resolve(name) for name in names])
+
+    def _clear(self, _task: Task) -> list[Buffer]:
+        reset: Callable[..., None] = self._shell.reset
+        reset(new_session=False)
+        return _NONE
+
+    def _resolve(self, name: str) -> object:
+        return eval(name, self.namespace)  # noqa: S307  the namespace is its client's own
+
+    # --- errors --------------------------------------------------------------------------------------------
+
+    def _describe(self, exception: BaseException) -> ErrorInfo:
+        advice = ""
+        if isinstance(exception, ImportError) and not _raised_by_user(exception):
+            advice = (
+                f"the task needs module {exception.name!r}, which this engine cannot import: install it where the "
+                "engine runs, put it on the engine's path, or define the function in __main__"
+            )
+        elif isinstance(exception, NameError):
+            for context in self._contexts:
+                reason = context.left_out.get(exception.name or "")
+                if reason:
+                    advice = f"{exception.name} was not sent along: {reason}; push it to the engines"
+        return error_info(exception, skip=_OUR_FILES, advice=advice)
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    if isinstance(function, dependent):
+        function.check_dependency()
+    return function(*args, **kwargs)
+
+
+def _joined(one: LoadContext, other: LoadContext) -> dict[str, Any] | None:
+    """The layer beneath the namespace while a task runs: what its function and its arguments brought along."""
+    if one.layer is None or other.layer is None:
+        return one.layer if one.layer is not None else other.layer
+    return {**one.layer, **other.carried}
+
+
+def _raised_by_user(error: ImportError) -> bool:
+    """Did an import in user code fail, rather than one that rebuilding the task made?"""
+    frames = error.__traceback__
+    while frames is not None:
+        where = frames.tb_frame.f_code.co_filename
+        if not where.startswith((_OUR_FILES, "<frozen")) and "cloudpickle" not in where:
+            return True
+        frames = frames.tb_next
+    return False
