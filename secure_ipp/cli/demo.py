@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from secure_ipp.cli.options import EXIT_CODES_HELP, FAILED, OK, json_option, run_safely, show_json
 from secure_ipp.cli.standard_library import Module, Tally, modules, survey
 
 CIPHER = "CurveZMQ: Curve25519 key agreement, XSalsa20-Poly1305 boxes"
@@ -43,11 +44,14 @@ class Report:
         return not self.tally.missing and self.client_door == "refused" and self.engine_door != "admitted"
 
 
-@click.command(epilog="Exit status: 0 if every file was accounted for and the stranger was refused, else 1.")
+@click.command(epilog=EXIT_CODES_HELP)
+@run_safely
 @click.option("-n", "engines", type=click.IntRange(1), default=None, help="Engines; the default is one for each core.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 def demo(engines: int | None, as_json: bool) -> None:
     """Parse Python's own standard library on a cluster with fresh keys.
+
+    Exit code 0 only if every file is accounted for and a stranger's key was refused meanwhile.
 
     \b
     Example:
@@ -56,12 +60,10 @@ def demo(engines: int | None, as_json: bool) -> None:
     """
     report = run(engines, quiet=as_json)
     if as_json:
-        import json
-
-        click.echo(json.dumps(as_dict(report), indent=2))
+        show_json(as_dict(report))
     else:
         show(report)
-    sys.exit(0 if report.succeeded else 1)
+    sys.exit(OK if report.succeeded else FAILED)
 
 
 def run(engines: int | None, quiet: bool) -> Report:

@@ -1,0 +1,57 @@
+"""Options of the commands that start something, and how these speak."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from secure_ipp import limits
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def say(text: str) -> None:
+    """A sentence for the user; on stderr, so that stdout stays what a script reads."""
+    click.echo(text, err=True)
+
+
+def default_engines() -> int:
+    """One for each core that this process may use."""
+    from secure_ipp.cluster.twins import usable_cores
+
+    return usable_cores()
+
+
+def engines_option(command: Command) -> Command:
+    return click.option(
+        "-n", "--n", "engines", type=click.IntRange(0, limits.ENGINES_PER_JOIN_KEY), default=default_engines,
+        help="How many engines; the default is one for each core.",
+    )(command)
+
+
+def log_level_option(command: Command) -> Command:
+    return click.option(
+        "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False), default="INFO",
+        show_default=True, help="Of the log files.",
+    )(command)
+
+
+def curve_option(command: Command) -> Command:
+    return click.option(
+        "--curve/--no-curve", "curve", default=True, callback=_only_curve, expose_value=True,
+        help="Encrypt and authenticate every connection. This is so anyway; --no-curve is refused.",
+    )(command)
+
+
+def _only_curve(context: click.Context, option: click.Parameter, value: bool) -> bool:
+    """S25: nobody gets a plain socket by asking for one."""
+    if not value:
+        raise click.UsageError(
+            "a cluster without Curve is not offered by this version\n"
+            "  -> leave --no-curve out. For hosts where Curve cannot be had at all a later version will offer Unix"
+            " sockets reached through SSH; plain TCP will never be offered",
+            context,
+        )
+    return value
