@@ -63,7 +63,7 @@ def ticket_key(text: str) -> bytes:
     try:
         return base64url.decode(text, 32)
     except ValueError:
-        raise EnvironmentProblem("the scheduler was given a ticket key that is none", "start the cluster again") from None
+        raise EnvironmentProblem("the scheduler was given no ticket key", "start the cluster again") from None
 
 
 def decode(line: bytes) -> SchedulerBootstrap:
