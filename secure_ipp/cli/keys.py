@@ -145,7 +145,7 @@ def _tell_init(result: InitResult) -> None:
         f"  here               ipcluster start{named} -n 4",
     ]
     if only_here:
-        lines.append("  other hosts        cannot connect; keys made with --host NAME can be used from elsewhere")
+        lines.append("  other hosts        cannot connect: this cluster listens on this host only (--bind)")
     else:
         lines += [
             f"  a client's host    copy {place.client_file.name} there (scp -p) and give its path to Client(...)",

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from secure_ipp import errors
 from secure_ipp.cli.keys import keys
-from secure_ipp.cli.options import ExitCode, Failing, exit_code_of, run_safely
+from secure_ipp.cli.options import ExitCode, Failing, exit_code, run_safely
 from secure_ipp.keys.capability import load_capability
 from secure_ipp.keys.cluster_keys import load_issuer, load_server
 from secure_ipp.keys.places import ClusterPlace, NoKeys
@@ -152,7 +152,7 @@ def test_help_has_examples(command):
     ],
 )
 def test_exit_codes(error, code):
-    assert exit_code_of(error) == code
+    assert exit_code(error) == code
 
     @click.command()
     @run_safely
