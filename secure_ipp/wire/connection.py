@@ -30,7 +30,7 @@ from secure_ipp.wire.loop import Loop, Timer
 log = logging.getLogger("secure_ipp.wire")
 
 Role = Literal["client", "agent", "engine", "scheduler", "probe"]
-_ATTEMPT_SECONDS = 5.0  # one address, from connect to welcome, while there are others to try
+_FIRST_ATTEMPT_SECONDS = 1.0  # from connect to welcome; later ones are longer
 _LAST_TRY_SECONDS = 0.1  # less patience than this is not worth another try
 _READ_BATCH = 256  # zmq messages taken in before the loop turns
 
@@ -150,7 +150,8 @@ class Connection:
         except zmq.ZMQError as error:
             self._lose(f"cannot connect to {door}: {error.strerror}")
             return
-        longest = _ATTEMPT_SECONDS if len(self._doors) > 1 else limits.HANDSHAKE_SECONDS
+        # a gate that says "not known yet" leaves the handshake hanging, so the first tries are short
+        longest = min(limits.HANDSHAKE_SECONDS, _FIRST_ATTEMPT_SECONDS * 1.5 ** min(self._tries // len(self._doors), 8))
         remaining = max(0.1, self._give_up_at - self._loop.now())
         self._attempt_timer = self._loop.call_later(min(longest, remaining), self._attempt_over)
 
