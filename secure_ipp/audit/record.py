@@ -56,7 +56,7 @@ class HubStopped(AuditRecord, frozen=True, tag="hub_stopped"):
 
 class SchedulerJoined(AuditRecord, frozen=True, tag="scheduler_joined"):
     pid: int
-    restarted: bool  # another process than the last one, which may have forgotten things
+    restarted: bool  # not the process that this hub knew last, so it may have forgotten things
 
 
 class SchedulerLeft(AuditRecord, frozen=True, tag="scheduler_left"):
@@ -130,8 +130,8 @@ class ControlRefused(AuditRecord, frozen=True, tag="control_refused"):
     reason: str
 
 
-class LinkIncident(AuditRecord, frozen=True, tag="link_incident"):
-    """Somebody was refused or cut at the hub's own link, where only the scheduler may be."""
+class AtLink(AuditRecord, frozen=True, tag="at_link"):
+    """Somebody was admitted, refused or cut at the hub's own link, where only the scheduler may be."""
 
     what: str
     details: dict[str, str]

@@ -88,8 +88,8 @@ class Hub:
         return [_write(audit.ControlRefused(at=now, reason=audit.bounded(reason)))]
 
     def incident(self, what: str, details: dict[str, str], now: float) -> list[Action]:
-        """Somebody was refused or cut at the link."""
-        return [_write(audit.LinkIncident(at=now, what=audit.bounded(what), details=audit.bounded_details(details)))]
+        """Somebody was admitted, refused or cut at the link."""
+        return [_write(audit.AtLink(at=now, what=audit.bounded(what), details=audit.bounded_details(details)))]
 
     # --- the registry ------------------------------------------------------------------------------------
 

@@ -126,7 +126,7 @@ def test_s30_a_stranger_never_gets_through_the_link(hub: LiveHub) -> None:
         assert stranger.wait_failed().code == "key-refused"
     finally:
         stranger.close()
-    wait_until(lambda: "400" in [line["details"]["status"] for line in hub.audit() if line["event"] == "link_incident"])
+    wait_until(lambda: "400" in [line["details"]["status"] for line in hub.audit() if line["event"] == "at_link"])
 
 
 def test_s10_a_damaged_registry_stops_the_beat_and_a_good_one_brings_it_back(
