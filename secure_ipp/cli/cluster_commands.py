@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from secure_ipp.cli.options import EXIT_CODES_HELP, cluster_options, json_option, run_safely, show_json
-from secure_ipp.cli.running import curve_option, engines_option, log_level_option, say
+from secure_ipp.cli.running import curve_option, engines_option, log_level_option, say, scheme_option
 from secure_ipp.keys.places import ClusterPlace
 
 
@@ -22,10 +22,11 @@ from secure_ipp.keys.places import ClusterPlace
 @click.option("--engine-port", type=click.IntRange(1, 65535), default=None, help="Instead of the cluster's own.")
 @click.option("--host", "bind", default="", metavar="ADDRESS", help="Listen on this address only.")
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import this before engines are forked; repeatable.")
+@scheme_option
 @log_level_option
 def start(
     place: ClusterPlace, engines: int, curve: bool, daemonize: bool, client_port: int | None, engine_port: int | None,
-    bind: str, preload: tuple[str, ...], log_level: str,
+    bind: str, preload: tuple[str, ...], scheme: str, log_level: str,
 ) -> None:
     """Start a controller and engines on this machine.
 
@@ -42,7 +43,7 @@ def start(
 
     wanted = Wanted(
         engines=engines, background=daemonize, log_level=log_level, client_port=client_port or 0,
-        engine_port=engine_port or 0, bind=bind, preload=preload,
+        engine_port=engine_port or 0, bind=bind, preload=preload, scheme=scheme,
     )
     run_cluster(place, wanted, say)
 

@@ -38,6 +38,13 @@ def log_level_option(command: Command) -> Command:
     )(command)
 
 
+def scheme_option(command: Command) -> Command:
+    return click.option(
+        "--scheme", type=click.Choice(["leastload", "plainrandom"]), default="leastload", show_default=True,
+        help="How load-balanced tasks are placed.",
+    )(command)
+
+
 def curve_option(command: Command) -> Command:
     return click.option(
         "--curve/--no-curve", "curve", default=True, callback=_only_curve, expose_value=True,

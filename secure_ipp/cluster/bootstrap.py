@@ -29,6 +29,7 @@ class SupervisorBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         client_port: bind this port instead of the cluster's own; 0 keeps that.
         engine_port: the same for engines.
         bind: address to bind instead of the cluster's own; empty keeps that.
+        scheme: how balanced tasks are placed.
         log_level: of the controller's log files.
         ready_fd: inherited descriptor for event lines; -1 for none.
         tether: stop when stdin ends, that is, when whoever started the cluster is gone.
@@ -39,6 +40,7 @@ class SupervisorBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     client_port: int = 0
     engine_port: int = 0
     bind: str = ""
+    scheme: str = "leastload"
     log_level: str = "INFO"
     ready_fd: int = -1
     tether: bool = False

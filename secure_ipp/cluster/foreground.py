@@ -42,6 +42,7 @@ class Wanted:
     client_port: int = 0
     engine_port: int = 0
     bind: str = ""
+    scheme: str = "leastload"
     work_dir: str = ""
     preload: tuple[str, ...] = ()
 
@@ -56,7 +57,7 @@ def run_cluster(place: ClusterPlace, wanted: Wanted, say: Say) -> None:
     with _stopping(place, started, say):
         controller = launch.start_controller(
             place, client_port=wanted.client_port, engine_port=wanted.engine_port, bind=wanted.bind,
-            log_level=wanted.log_level, tether=not wanted.background, quiet=wanted.background,
+            scheme=wanted.scheme, log_level=wanted.log_level, tether=not wanted.background, quiet=wanted.background,
         )
         started.append(controller)
         controller.wait_for("ready", limits.CONTROLLER_START_SECONDS)

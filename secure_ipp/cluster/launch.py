@@ -34,6 +34,7 @@ from secure_ipp.cluster.restarts import describe
 from secure_ipp.errors import EnvironmentProblem, UsageError
 from secure_ipp.keys.capability import load_capability
 from secure_ipp.keys.places import ClusterPlace, NoKeys
+from secure_ipp.keys.private_files import make_private_dir
 
 _log = logging.getLogger(__name__)
 STOP_MARGIN_SECONDS = 2.0  # above what a supervisor or an agent takes to stop its own children
@@ -176,6 +177,7 @@ def start_controller(
     client_port: int = 0,
     engine_port: int = 0,
     bind: str = "",
+    scheme: str = "leastload",
     log_level: str = "INFO",
     tether: bool = True,
     throwaway: bool = False,
@@ -189,6 +191,7 @@ def start_controller(
         client_port: instead of the cluster's own; 0 keeps that.
         engine_port: the same for the engines' door.
         bind: address to listen on, instead of the cluster's own.
+        scheme: how balanced tasks are placed: "leastload" or "plainrandom".
         log_level: of its log files.
         tether: whether it stops when this process ends.
         throwaway: whether it removes its home directory, keys and all, when it ends.
@@ -200,8 +203,8 @@ def start_controller(
     """
     require_keys(place)
     told = SupervisorBootstrap(
-        cluster=place.name, client_port=client_port, engine_port=engine_port, bind=bind, log_level=log_level,
-        tether=tether, throwaway=throwaway,
+        cluster=place.name, client_port=client_port, engine_port=engine_port, bind=bind, scheme=scheme,
+        log_level=log_level, tether=tether, throwaway=throwaway,
     )
 
     def bootstrap(ready_fd: int) -> bytes:
@@ -298,6 +301,7 @@ def _agent_log(place: ClusterPlace | None) -> str | None:
     """The first of agent.log, agent-2.log, ... that no running agent writes."""
     if place is None:
         return None
+    make_private_dir(place.log_dir)
     taken = {agent.log_file for agent in state.read_agents(place)}
     names = ["agent.log", *(f"agent-{number}.log" for number in range(2, len(taken) + 3))]
     return next(path for name in names if (path := str(place.log_dir / name)) not in taken)

@@ -59,10 +59,12 @@ def scheduler_bootstrap(
     place: ClusterPlace,
     server: ServerKeys,
     secrets: StartSecrets,
+    *,
     log_level: str,
     bind: str,
     client_port: int,
     engine_port: int,
+    scheme: str,
 ) -> bytes:
     """The line for the scheduler's stdin."""
     return _line(
@@ -79,6 +81,7 @@ def scheduler_bootstrap(
         ticket_key=base64url.encode(secrets.ticket_key),
         log_file=str(place.log_dir / "scheduler.log"),
         log_level=log_level,
+        scheme=scheme,
     )
 
 

@@ -28,6 +28,7 @@ from secure_ipp.cluster.supervision import Supervisor, catch_signals
 from secure_ipp.errors import EnvironmentProblem, SecureIppError, UsageError
 from secure_ipp.keys.cluster_keys import load_server
 from secure_ipp.keys.places import ClusterPlace
+from secure_ipp.keys.private_files import make_private_dir
 
 _log = logging.getLogger("secure_ipp.supervisor")
 HUB, SCHEDULER = "hub", "scheduler"
@@ -60,6 +61,7 @@ def _supervise(place: ClusterPlace, bootstrap: SupervisorBootstrap, tell: Callab
     server = load_server(place)
     lock = state.take_lock(place)
     try:
+        make_private_dir(place.log_dir)
         logs.start("supervisor", str(place.log_dir / "supervisor.log"), bootstrap.log_level)
         client_port = bootstrap.client_port or server.config.client_port
         engine_port = bootstrap.engine_port or server.config.engine_port
@@ -88,7 +90,10 @@ def _supervise(place: ClusterPlace, bootstrap: SupervisorBootstrap, tell: Callab
             ),
             Child(
                 SCHEDULER, module_command("secure_ipp.scheduler"),
-                lambda: scheduler_bootstrap(place, server, secrets, level, bind, client_port, engine_port),
+                lambda: scheduler_bootstrap(
+                    place, server, secrets, log_level=level, bind=bind, client_port=client_port,
+                    engine_port=engine_port, scheme=bootstrap.scheme,
+                ),
                 place.dir, place.home,
             ),
         ]
