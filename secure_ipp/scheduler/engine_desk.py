@@ -75,6 +75,8 @@ class EngineDesk:
         board.tickets.check(
             message.ticket, message.owner, message.task, message.attempt, engine.uuid, message.number
         )
+        if message.error is not None and sum(map(len, message.error.traceback)) > 4 * limits.TRACEBACK_CHARS:
+            raise Refused("a traceback longer than any of ours", code="too-large")  # it could not be passed on
         task = engine.outstanding.get(message.number)
         if task is None:
             self._late(engine, message, now)

@@ -49,11 +49,12 @@ class SchedulerProcess:
             send=_send, to_hub=self._to_hub, ticket_key=told.ticket_key(orders.ticket_key), scheme=orders.scheme,
             rng=random.Random(os.urandom(16)), keys_changed=self._keys_changed, now=time.time(),
         )
+        self._hub_link = HubLink(self._hub_welcomed, self._hub_said, self._fail)
         self._hub = Connection(
             self._loop, doors=[f"ipc://{orders.link_socket}"],
             server_key=CurvePublicKey.from_text(orders.link_server_public),
             keys=told.pair(orders.link_secret, orders.link_public), role="scheduler",
-            receives=messages.ToScheduler, handler=HubLink(self._hub_welcomed, self._hub_said, self._fail),
+            receives=messages.ToScheduler, handler=self._hub_link,
             first_patience=float("inf"), patience=float("inf"),
         )
         self._tether = tether.Tether(self._loop, lambda: None)
@@ -195,6 +196,9 @@ class SchedulerProcess:
                     session.cut(messages.Refusal("expired", "this key has expired", "ask for a new connection file"))
 
     def _decided_in_gate(self, event: DecisionEvent) -> None:
+        own_trial = self._self_test is not None and event.key == self._self_test.stranger.public.fingerprint
+        if event.role == "probe" or (own_trial and event.status != "200"):
+            return
         details = {
             "door": event.domain, "status": event.status, "reason": event.reason, "address": event.address,
             "user": event.user_id, "name": event.grant, "role": event.role, "key": event.key,
@@ -209,10 +213,15 @@ class SchedulerProcess:
     # --- the hub ---------------------------------------------------------------------------------------------
 
     def _to_hub(self, message: messages.Message) -> None:
-        self._hub.send(message)
+        if isinstance(message, messages.AuditEvent | messages.StopController):
+            self._hub_link.record(self._hub, message)
+        else:
+            self._hub.send(message)
 
     def _hub_welcomed(self, resumed: bool) -> None:
         self._core.hub_welcome(resumed)
+        if not resumed:
+            self._hub_link.say_again(self._hub)
 
     def _hub_said(self, message: Any) -> None:
         now = time.time()

@@ -44,7 +44,7 @@ class RecordBook:
         while start < len(fresh):
             end, size = start, 0
             while end < len(fresh) and end - start < limits.RECORDS_PER_MESSAGE and size < limits.PACKET_BYTES:
-                size += 256 + sum(map(len, fresh[end][0].outcome.body))
+                size += _size(fresh[end][0])
                 end += 1
             self._number += 1
             self._sent[self._number] = fresh[start:end]
@@ -64,3 +64,12 @@ class RecordBook:
         again = [item for batch in self._sent.values() for item in batch]
         self._sent.clear()
         self._fresh = again + self._fresh
+
+
+def _size(record: TaskRecord) -> int:
+    """Roughly what it takes on the wire, in bytes."""
+    outcome = record.outcome
+    size = 256 + sum(map(len, outcome.body)) + len(outcome.stdout) + len(outcome.stderr)
+    if outcome.error is not None:
+        size += len(outcome.error.evalue) + sum(map(len, outcome.error.traceback))
+    return size

@@ -200,7 +200,7 @@ class Connection:
         if was_welcome:
             self._give_up_at = now + self._patience
             self._tries = 0
-            log.warning("connection lost: %s; looking for the controller for %.0f s", reason, self._patience)
+            log.warning("connection lost: %s; trying again", reason)
             self._handler.on_lost(reason)
         if self._ended:
             return
