@@ -80,6 +80,7 @@ OUTPUT_EVENT_BYTES = 64 * KIB  # one output message
 OUTPUT_COALESCE_SECONDS = 0.05
 ENGINES_PER_JOIN_KEY = 10_000  # default limit of a join key
 ENGINE_RESULT_BYTES = 1 * GIB  # finished large results that an engine keeps for a client that has not fetched them
+CLIENT_HISTORY = 100_000  # task ids that a client, or a view, remembers in their order
 
 # --- records ---------------------------------------------------------------------------------------
 RECORDS_KEPT = 100_000  # task records in the hub's memory

@@ -1,0 +1,89 @@
+"""Which connection file a client uses, and what its results may hold."""
+
+from __future__ import annotations
+
+import os
+import platform
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from secure_ipp.errors import UsageError
+from secure_ipp.keys.capability import Capability, load_capability, parse_capability
+from secure_ipp.keys.owned import made_here
+from secure_ipp.keys.places import ClusterPlace, cluster_name
+from secure_ipp.payload.objects import Trust
+from secure_ipp.wire.messages import Welcome
+
+
+def find_capability(
+    connection_info: str | os.PathLike[str] | Mapping[str, Any] | None, *, profile: str | None, cluster_id: str | None,
+    cluster: Any,
+) -> Capability:
+    """The capability that the arguments of a `Client` name.
+
+    Args:
+        connection_info: path of a connection file, or its contents; None: the named cluster's own.
+        cluster: a cluster's name, or an object that has a `place` or a `name`.
+
+    Raises:
+        SecureIppError: there is none, or it is no client's, or somebody else could have changed it.
+    """
+    if connection_info is None:
+        place = getattr(cluster, "place", None)
+        if not isinstance(place, ClusterPlace):
+            name = cluster if isinstance(cluster, str) else str(getattr(cluster, "name", "") or "")
+            place = ClusterPlace(cluster_name(name, profile or "", cluster_id or ""))
+        capability = load_capability(place.client_file)
+    elif isinstance(connection_info, Mapping):
+        capability = parse_capability(dict(connection_info))
+    elif isinstance(connection_info, str | os.PathLike):
+        capability = load_capability(Path(connection_info).expanduser())
+    else:
+        raise UsageError(
+            f"connection_info cannot be a {type(connection_info).__name__}",
+            "give the path of a connection file, or its contents as a dict",
+        )
+    return capability.require_role("client")
+
+
+def refuse_tunnels(**given: Any) -> None:
+    """Say so if a tunnel was asked for.
+
+    Raises:
+        UsageError: it was.
+    """
+    asked = [name for name, value in given.items() if value]
+    if asked:
+        raise UsageError(
+            f"{', '.join(asked)}: tunnels are not part of this version",
+            "forward the client port yourself (ssh -L PORT:localhost:PORT HOST) and use a connection file whose door "
+            "is 127.0.0.1; Curve protects the connection with or without the tunnel",
+        )
+
+
+def trust_of(capability: Capability, results: str | None) -> Trust:
+    """What results may hold (S19): anything only if its user said so, or made the cluster's keys here.
+
+    Raises:
+        UsageError: there is no such trust.
+    """
+    if results is None:
+        return "any" if made_here(capability) else "data"
+    if results == "any":
+        return "any"
+    if results == "data":
+        return "data"
+    raise UsageError(f"results={results!r} is not known", 'say "any" (unpickle anything) or "data" (plain data only)')
+
+
+def warn_of_python(welcome: Welcome) -> None:
+    """Functions are sent as bytecode: warn if the other end's differs."""
+    ours, theirs = platform.python_version_tuple()[:2], tuple(welcome.python.split(".")[:2])
+    if theirs != ours:
+        warnings.warn(
+            f"the cluster runs Python {welcome.python}, this client {platform.python_version()}: "
+            "functions may fail there",
+            RuntimeWarning, stacklevel=4,
+        )

@@ -1,0 +1,73 @@
+"""What is known about a task besides its value, as a dict whose keys are attributes too."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from secure_ipp.client.tasks import Task
+from secure_ipp.client.terminal import harmless
+
+KEYS = frozenset({
+    "msg_id", "submitted", "started", "completed", "received", "engine_uuid", "engine_id", "follow", "after", "status",
+    "execute_input", "execute_result", "error", "stdout", "stderr", "outputs", "data", "label", "is_broadcast",
+    "is_coalescing", "attempts",
+})
+
+
+class Metadata(dict[str, Any]):
+    """One task's; what is not known yet is None.
+
+    Times are aware datetimes, by the clock of whoever saw the event.  `stdout` and `stderr` are what came so far.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name in KEYS:
+            return self[name]
+        raise AttributeError(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in KEYS:
+            raise AttributeError(name)
+        self[name] = value
+
+
+def _time(seconds: float) -> datetime | None:
+    return datetime.fromtimestamp(seconds).astimezone() if seconds else None
+
+
+def metadata_of(task: Task) -> Metadata:
+    """The state of a task as of now."""
+    outcome, printed, call = task.outcome, task.printed, task.call
+    error = None
+    if outcome is not None and outcome.error is not None:
+        error = "\n".join(map(harmless, outcome.error.traceback)) or harmless(
+            f"{outcome.error.ename}: {outcome.error.evalue}"
+        )
+    stdout = "".join(printed.stdout) if printed else ""
+    stderr = "".join(printed.stderr) if printed else ""
+    if outcome is not None:
+        stdout, stderr = stdout or outcome.stdout, stderr or outcome.stderr
+    return Metadata(
+        msg_id=task.id,
+        submitted=_time(task.submitted or (outcome.submitted if outcome else 0.0)),
+        started=_time(outcome.started) if outcome else None,
+        completed=_time(outcome.completed) if outcome else None,
+        received=_time(task.received),
+        engine_uuid=outcome.engine_uuid or None if outcome else None,
+        engine_id=(outcome.engine if outcome.engine >= 0 else None) if outcome else None,
+        follow=list(call.follow or []),
+        after=list(call.after or []),
+        status=None if outcome is None else outcome.status if outcome.status in ("ok", "aborted") else "error",
+        execute_input=call.code or None,
+        execute_result=printed.result if printed else None,
+        error=error,
+        stdout=stdout,
+        stderr=stderr,
+        outputs=list(printed.displays) if printed else [],
+        data=dict(printed.data) if printed else {},
+        label=call.label or None,
+        is_broadcast=call.broadcast,
+        is_coalescing=False,
+        attempts=outcome.attempts if outcome else 0,
+    )

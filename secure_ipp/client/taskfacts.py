@@ -1,0 +1,123 @@
+"""What can be said of a result besides its value: metadata, times, output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from secure_ipp.client.errors import TimeoutError
+from secure_ipp.client.metadata import KEYS, Metadata, metadata_of
+from secure_ipp.client.outputs import Show, print_text
+from secure_ipp.client.tasks import Task
+from secure_ipp.wire import messages
+
+if TYPE_CHECKING:
+    from secure_ipp.client.session import Session
+
+
+class TaskFacts:
+    """The part of an asynchronous result that looks at its tasks and never at its value."""
+
+    _tasks: Sequence[Task]
+    _single: bool
+    _session: Session
+    streaming: int
+
+    def done(self) -> bool:
+        raise NotImplementedError
+
+    def _wait(self, limit: float | None) -> bool:
+        raise NotImplementedError
+
+    @property
+    def msg_ids(self) -> list[str]:
+        """Ids of the tasks."""
+        return [task.id for task in self._tasks]
+
+    @property
+    def metadata(self) -> Any:
+        """Metadata of the task, or a list of those of the tasks."""
+        return metadata_of(self._tasks[0]) if self._single else [metadata_of(task) for task in self._tasks]
+
+    def _metadata_item(self, key: str) -> Any:
+        found: Metadata | list[Metadata] = self.metadata
+        return found[key] if isinstance(found, dict) else [one[key] for one in found]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in KEYS:
+            return self._metadata_item(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def timedelta(
+        self, start: Any, end: Any, start_key: Callable[[Any], Any] = min, end_key: Callable[[Any], Any] = max
+    ) -> float:
+        """Seconds between two (sets of) datetimes: by default, from the earliest start to the latest end."""
+        first = start if isinstance(start, datetime) else start_key(start)
+        last = end if isinstance(end, datetime) else end_key(end)
+        return float((last - first).total_seconds())
+
+    def _needs_end(self) -> None:
+        if not self.done():
+            raise TimeoutError("Result not ready.")
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first task was submitted, up to the end if there is one."""
+        first = min((task.submitted for task in self._tasks), default=time.time())
+        last = max((task.received for task in self._tasks), default=first) if self.done() else time.time()
+        return last - first
+
+    @property
+    def serial_time(self) -> float:
+        """Sum of the seconds that the tasks ran."""
+        self._needs_end()
+        ended = [task.outcome for task in self._tasks if task.outcome is not None and task.outcome.started]
+        return sum(outcome.completed - outcome.started for outcome in ended)
+
+    @property
+    def wall_time(self) -> float:
+        """Seconds from the first submission to the last arrival."""
+        self._needs_end()
+        return self.elapsed
+
+    # --- output ------------------------------------------------------------------------------------------------
+
+    def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
+        """Show what the engines printed and displayed; waits for the end.
+
+        Args:
+            groupby: "type", "engine" or "order" (see `outputs.Show`).
+            result_only: leave out what may have been shown while it came.
+        """
+        self._wait(None)
+        show = Show(self._tasks, single=self._single, trusted=self._session.trust == "any")
+        ways = {"type": show.by_type, "engine": show.by_engine, "order": show.by_order}
+        if groupby not in ways:
+            raise ValueError(f"groupby is one of {', '.join(ways)}, not {groupby!r}")
+        ways[groupby](result_only=result_only)
+
+    @contextmanager
+    def stream_output(self) -> Iterator[Self]:
+        """While inside, output is printed as it comes; what came before, first."""
+        self.streaming += 1
+        for task in self._tasks:
+            if task.printed:
+                for name in ("stdout", "stderr"):
+                    text = "".join(getattr(task.printed, name))
+                    if text:
+                        print_text(text, name, self._heading(name, task.engine))
+        try:
+            yield self
+        finally:
+            self.streaming -= 1
+
+    def _heading(self, name: str, engine: int) -> str:
+        return "" if self._single else f"[{name}:{engine}]"
+
+    def show(self, message: messages.Output | messages.Display) -> None:
+        """Print an output that just came (in the callback thread)."""
+        if isinstance(message, messages.Output):
+            print_text(message.text, message.name, self._heading(message.name, message.engine))
