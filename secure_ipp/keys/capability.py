@@ -66,7 +66,7 @@ class Capability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """
         if self.role != role:
             raise CapabilityError(
-                f"this is the {self.role} file of cluster {self.cluster!r}; a {role} file is needed here",
+                f"this is the {self.role} file of cluster {self.cluster!r}; here the {role} file is needed",
                 f"use {_FILE_OF[role]}, which lies beside it where the keys were made",
                 code="capability-role",
             )

@@ -94,7 +94,7 @@ def _check_file(path: str, found: os.stat_result) -> None:
             f"{path} has mode {stat.S_IMODE(found.st_mode):04o}; others could read or change it",
             f"if nobody did: chmod 600 {path}; else have its holder's grant revoked and a new file made",
         )
-    if found.st_nlink != 1:
+    if found.st_nlink > 1:  # none: it was replaced since it was opened; what was opened is whole
         raise PrivateFileError(
             f"{path} has {found.st_nlink} names (hard links)",
             f"remove the others: find {os.path.dirname(path)} -samefile {path}",
@@ -227,6 +227,7 @@ def make_private_dir(path: Path) -> str:
         real = os.path.join(real, name)
         try:
             os.mkdir(real, 0o700)
+            os.chmod(real, 0o700)  # whatever the umask took away
         except FileExistsError:
             pass  # another process made it just now; it is checked below like any other
         except OSError as error:
