@@ -18,9 +18,8 @@ from typing import Any
 
 import msgspec
 
-from secure_ipp import limits
+from secure_ipp import hardening, limits, logs
 from secure_ipp.engine import fleet as actions
-from secure_ipp.engine import hardening
 from secure_ipp.engine.bootstrap import (
     AgentBootstrap,
     EngineBootstrap,
@@ -30,7 +29,6 @@ from secure_ipp.engine.bootstrap import (
     send_line,
 )
 from secure_ipp.engine.fleet import Fleet, Member
-from secure_ipp.engine.logs import log_to
 from secure_ipp.engine.nursery import Nursery, SpawnNursery, TemplateNursery
 from secure_ipp.engine.shared_page import SharedPage
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
@@ -296,8 +294,8 @@ def _start_template() -> TemplateNursery | None:
 
 def run_agent(bootstrap: AgentBootstrap, template: TemplateNursery | None) -> int:
     """Be the agent until it is over; returns the exit status."""
-    log_to(bootstrap.log_file, bootstrap.log_level, "agent")
     try:
+        logs.start("agent", bootstrap.log_file, bootstrap.log_level)
         capability = parse_capability(bootstrap.capability)
         capability.require_role("engine")
         if bootstrap.engines < 1:
@@ -314,7 +312,7 @@ def run_agent(bootstrap: AgentBootstrap, template: TemplateNursery | None) -> in
 def main() -> int:
     """Read the bootstrap from stdin and be the agent."""
     template = _start_template()
-    hardening.keep_secrets()
+    hardening.keep_secrets_inside()
     try:
         bootstrap = msgspec.json.decode(read_line(0), type=AgentBootstrap)
     except (EnvironmentProblem, msgspec.MsgspecError) as error:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-import secure_ipp
 from secure_ipp.engine.functions import CachedFunction
 from secure_ipp.engine.output import Event
 from secure_ipp.engine.shared_page import SharedPage
@@ -34,7 +33,7 @@ from secure_ipp.payload.objects import Buffer, dumps, unshared
 from secure_ipp.payload.tracebacks import error_info, plain_error
 from secure_ipp.wire.messages import ErrorInfo, Result
 
-_OUR_FILES = os.path.dirname(os.path.abspath(secure_ipp.__file__)) + os.sep
+_OUR_FILES = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _NONE = dumps(None)
 
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import msgspec
 
-from secure_ipp import limits
-from secure_ipp.engine import hardening
+from secure_ipp import hardening, limits
+from secure_ipp.engine import apart
 from secure_ipp.engine.bootstrap import EngineBootstrap, EngineEvent, read_line, send_line
 from secure_ipp.engine.executor import Executor, Finished
 from secure_ipp.engine.link import EngineLink
@@ -166,7 +166,7 @@ def run_engine(agent_socket: int, page: int) -> None:
     try:
         agent = socket.socket(fileno=agent_socket)
         bootstrap = msgspec.json.decode(read_line(agent_socket), type=EngineBootstrap)
-        log_to(bootstrap.log_file, bootstrap.log_level, "engine")
+        log_to(bootstrap.log_file, bootstrap.log_level)
         if bootstrap.work_dir:
             os.chdir(bootstrap.work_dir)
         add_working_directory()
@@ -181,6 +181,6 @@ def run_engine(agent_socket: int, page: int) -> None:
 
 
 if __name__ == "__main__":
-    hardening.die_with_parent(int(sys.argv[3]))
-    hardening.become_engine((int(sys.argv[1]), int(sys.argv[2])))
+    hardening.end_with_parent(int(sys.argv[3]))
+    apart.become_engine((int(sys.argv[1]), int(sys.argv[2])))
     run_engine(int(sys.argv[1]), int(sys.argv[2]))

@@ -21,7 +21,8 @@ import sys
 
 import msgspec
 
-from secure_ipp.engine import hardening
+from secure_ipp import hardening
+from secure_ipp.engine import apart
 from secure_ipp.engine.bootstrap import Lines, TemplateEvent, TemplateOrder, send_line
 
 log = logging.getLogger("secure_ipp.engine")
@@ -79,7 +80,7 @@ class Template:
     def _fork(self, uuid: str) -> tuple[int, int] | None:
         engine_socket, page = self._lines.descriptors[:2]
         del self._lines.descriptors[:2]
-        count = hardening.threads()
+        count = apart.threads()
         if count > 1:
             reason = f"the template has {count} threads (a preloaded module started them), so it cannot fork safely"
             send_line(self._channel, TemplateEvent("refused", uuid, reason=reason))
@@ -87,7 +88,7 @@ class Template:
             parent = os.getpid()
             pid = os.fork()
             if pid == 0:
-                hardening.die_with_parent(parent)
+                hardening.end_with_parent(parent)
                 return engine_socket, page
             self._children[pid] = uuid
             self._pids[uuid] = pid
@@ -132,7 +133,7 @@ def preload(modules: list[str]) -> None:
 
 def main(descriptor: int, parent: int) -> None:
     """Run the template over an inherited socket."""
-    hardening.die_with_parent(parent)
+    hardening.end_with_parent(parent)
     os.setsid()  # Ctrl-C at the terminal is for the agent to hear
     logging.basicConfig(format="%(asctime)s template[%(process)d] %(levelname)s %(message)s", level="WARNING")
     import secure_ipp.engine.process  # what every engine needs is imported once, here
@@ -144,7 +145,7 @@ def main(descriptor: int, parent: int) -> None:
     if child is None:
         return
     channel.detach()
-    hardening.become_engine(child)
+    apart.become_engine(child)
     secure_ipp.engine.process.run_engine(*child)
 
 
