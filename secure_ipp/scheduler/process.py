@@ -33,6 +33,7 @@ from secure_ipp.wire.session import Session
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.2
 _STATUS_SECONDS = 1.0
+_GOODBYE_SECONDS = 1.0
 
 
 class SchedulerProcess:
@@ -64,6 +65,7 @@ class SchedulerProcess:
         self._failure: SecureIppError | None = None
         self._turn_due = self._records_due = self._table_due = False
         self._ready = False
+        self._refused = 0  # counted in the gate's thread
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -104,10 +106,19 @@ class SchedulerProcess:
             self._self_test.stop()
         for door in self._doors:
             door.close()
-        self._hub.abandon()
+        self._leave_hub()
         self._gate.stop()
         self._loop.close()
         _log.info("the scheduler has ended")
+
+    def _leave_hub(self) -> None:
+        """Say what is left to say, and goodbye."""
+        self._core.flush_records()
+        self._hub.close("the scheduler has stopped", _GOODBYE_SECONDS)
+        until = time.monotonic() + _GOODBYE_SECONDS
+        while not self._hub.ended and time.monotonic() < until:
+            self._loop.turn(0.05)
+        self._hub.abandon()
 
     def _fail(self, error: SecureIppError) -> None:
         self._failure = error
@@ -164,7 +175,7 @@ class SchedulerProcess:
         ]
         self._to_hub(
             messages.SchedulerStatus(
-                clients, status.tasks_waiting, status.tasks_running, status.tasks_done, self._gate.refused,
+                clients, status.tasks_waiting, status.tasks_running, status.tasks_done, self._refused,
                 status.recovering,
             )
         )
@@ -199,6 +210,8 @@ class SchedulerProcess:
         own_trial = self._self_test is not None and event.key == self._self_test.stranger.public.fingerprint
         if event.role == "probe" or (own_trial and event.status != "200"):
             return
+        if event.status != "200":
+            self._refused += event.count
         details = {
             "door": event.domain, "status": event.status, "reason": event.reason, "address": event.address,
             "user": event.user_id, "name": event.grant, "role": event.role, "key": event.key,

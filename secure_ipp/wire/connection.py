@@ -130,6 +130,11 @@ class Connection:
         return self._link.unsent_bytes
 
     @property
+    def ended(self) -> bool:
+        """Closed, or given up."""
+        return self._ended
+
+    @property
     def connected(self) -> bool:
         return self._welcomed
 
