@@ -1,4 +1,4 @@
-"""Attacks on a cluster's own files and on capability files (S8, S9, S11, S19, S22): damage, mixing, hostile contents."""
+"""Attacks on a cluster's own files and on capability files (S8, S9, S11, S19, S22): damage, mixing, hostile text."""
 
 import json
 import os
