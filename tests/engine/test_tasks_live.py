@@ -268,9 +268,7 @@ def test_forked_children_of_user_code_print_to_their_task(engine: Engine) -> Non
         "    with context.Pool(1) as pool:\n        return pool.map(int, ['1', '2'])"
     )
     assert stage.apply(uuid, define(code)) == [1, 2]
-    number = stage.assign(
-        uuid,
-        calls.pack_execute("import os\npid = os.fork()\nif pid == 0:\n    print('child')\n    os._exit(0)\n_ = os.waitpid(pid, 0)"),
-    )
+    fork = "import os\npid = os.fork()\nif pid == 0:\n    print('child')\n    os._exit(0)\n_ = os.waitpid(pid, 0)"
+    number = stage.assign(uuid, calls.pack_execute(fork))
     stage.result(uuid, number)
     assert "child" in stage.output(number)
