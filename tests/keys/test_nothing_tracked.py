@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+GIT = ["git", "-c", f"safe.directory={ROOT}"]
 
 
 @pytest.fixture(scope="module")
 def tracked():
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, timeout=60).stdout
+    listing = subprocess.run([*GIT, "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, timeout=60).stdout
     return [name.decode() for name in listing.split(b"\0") if name]
 
 
@@ -27,7 +28,7 @@ def test_git_ignores_what_lies_there():
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     for name in ("server.key", "lab/ipcontroller-client.json", "x/issuer.key"):
-        answer = subprocess.run(["git", "check-ignore", "-q", f"keys/{name}"], cwd=ROOT, timeout=60, check=False)
+        answer = subprocess.run([*GIT, "check-ignore", "-q", f"keys/{name}"], cwd=ROOT, timeout=60, check=False)
         assert answer.returncode == 0
 
 
