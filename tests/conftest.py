@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,15 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty `SECURE_IPP_HOME`, 0700."""
     path = running.short_directory()
     monkeypatch.setenv("SECURE_IPP_HOME", str(path))
+    return path
+
+
+@pytest.fixture
+def own_tmp(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary directory of this test's own, in which throw-away homes are made."""
+    path = running.short_directory()
+    monkeypatch.setenv("TMPDIR", str(path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     return path
 
 

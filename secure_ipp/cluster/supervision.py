@@ -141,7 +141,8 @@ class Supervisor:
         for line in found:
             text = line.decode("utf-8", "backslashreplace")
             self._children[name].last_lines.append(text)
-            logs.show_on(sys.stderr, text)
+            if not (self._stop_reason and text.startswith(f"{name}: WARNING")):  # an end in order has lost links
+                logs.show_on(sys.stderr, text)
             if not text.startswith(f"{name}: "):  # such a line stands in that process's own log
                 _log.error("from the %s: %s", name, text)
         if ended:
