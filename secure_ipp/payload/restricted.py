@@ -35,6 +35,9 @@ _ADVICE = (
 )
 
 
+_IMMUTABLE_TYPE, _HEAP_TYPE = 1 << 8, 1 << 9  # Py_TPFLAGS_IMMUTABLETYPE, Py_TPFLAGS_HEAPTYPE (CPython, object.h)
+
+
 class Maker:
     """A function that a pickle may call and cannot alter."""
 
@@ -81,7 +84,12 @@ def _path(*parts: str) -> object:
 
 
 def _immutable(kinds: Iterable[type]) -> dict[tuple[str, str], Any]:
-    return {(kind.__module__, kind.__qualname__): kind for kind in kinds}
+    """Those of them that nobody can set an attribute of; a class made in Python (ExceptionGroup) is left out."""
+    return {
+        (kind.__module__, kind.__qualname__): kind
+        for kind in kinds
+        if not kind.__flags__ & _HEAP_TYPE or kind.__flags__ & _IMMUTABLE_TYPE
+    }
 
 
 _PLAIN: dict[tuple[str, str], Any] = {
