@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import time
 
@@ -129,7 +128,7 @@ def write_private(path: Path, data: bytes, *, exclusive: bool = True) -> None:
         directory = os.open(directory_name, _DIRECTORY)
     except OSError as error:
         raise explain("write in", directory_name, error) from None
-    temporary = f".{name[:100]}.{secrets.token_hex(8)}.new"
+    temporary = f".{name[:100]}.{os.urandom(8).hex()}.new"
     try:
         _write_new(temporary, data, directory)
         try:
@@ -179,7 +178,7 @@ def _give_name(temporary: str, name: str, directory: int, exclusive: bool) -> No
 
 def _write_without_directory(path: str, data: bytes, exclusive: bool) -> None:
     """Where directories have no descriptors (Windows); the profile directory's own rights protect the file."""
-    temporary = f"{path}.{secrets.token_hex(8)}.new"
+    temporary = f"{path}.{os.urandom(8).hex()}.new"
     try:
         _write_new(temporary, data, None)
         if exclusive:

@@ -7,8 +7,6 @@ exception shows the bytes; pickling and copying by pickle raise.  A fingerprint 
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 from typing import NoReturn, Self
 
 from secure_ipp.keys import base64url
@@ -18,6 +16,8 @@ KEY_BYTES = 32
 
 def fingerprint_of(public: bytes) -> str:
     """120 bits of SHA-256, in six groups that people can read to each other."""
+    import hashlib  # with hmac 4 ms, which a client's start need not wait for
+
     digits = base64.b32encode(hashlib.sha256(public).digest()[:15]).decode("ascii").lower()
     return "-".join(digits[i : i + 4] for i in range(0, 24, 4))
 
@@ -60,6 +60,8 @@ class RawKey:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
+        import hmac
+
         return hmac.compare_digest(self._raw, other._raw)
 
     def __hash__(self) -> int:
