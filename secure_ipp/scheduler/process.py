@@ -208,7 +208,7 @@ class SchedulerProcess:
 
     def _decided_in_gate(self, event: DecisionEvent) -> None:
         own_trial = self._self_test is not None and event.key == self._self_test.stranger.public.fingerprint
-        if event.role == "probe" or (own_trial and event.status != "200"):
+        if event.role == "probe" or (own_trial and event.count == 1 and event.status != "200"):
             return
         if event.status != "200":
             self._refused += event.count
