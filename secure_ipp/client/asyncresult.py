@@ -230,7 +230,7 @@ class AsyncResult(futures.Future[Any], TaskFacts):
     @property
     def sent(self) -> bool:
         """Have the arguments left this process, so that they may be changed?"""
-        return all(task.request is None or task.request.delivered for task in self._tasks)
+        return all(task.outcome is not None or _has_left(task) for task in self._tasks)
 
     def wait_for_send(self, timeout: float | None = -1) -> bool:
         """Wait until `sent`.
@@ -379,6 +379,15 @@ class AsyncResult(futures.Future[Any], TaskFacts):
 
 class AsyncHubResult(AsyncResult):
     """The result of tasks that another session of this identity sent."""
+
+    @property
+    def sent(self) -> bool:
+        return True
+
+
+def _has_left(task: Task) -> bool:
+    request = task.request  # None until the I/O thread has taken it, and again when the task has ended
+    return request is not None and request.delivered
 
 
 def _limit(timeout: float | None) -> float | None:

@@ -70,11 +70,11 @@ class LoadBalancedView(View):
         after: Dependency | None = self._flag_value("after", self.after)
         follow: Dependency | None = self._flag_value("follow", self.follow)
         find = client.session.task
+        after_ids, after_flags = after.on_wire(find) if after else ([], 5)
+        follow_ids, follow_flags = follow.on_wire(find, place=True) if follow else ([], 5)
         return Placement(
-            targets=targets, retries=self._flag_value("retries", self.retries),
-            timeout=self._flag_value("timeout", self.timeout),
-            after=([], 5) if not after else after.on_wire(find),
-            follow=([], 5) if not follow else follow.on_wire(find, place=True),
+            targets, self._flag_value("retries", self.retries), self._flag_value("timeout", self.timeout), after_ids,
+            follow_ids, after_flags, follow_flags,
         )
 
     def _call(self, f: Callable[..., Any], label: str | None = None) -> Call:

@@ -265,7 +265,7 @@ class Client(Controls):
     @property
     def outstanding(self) -> set[str]:
         """Ids of the tasks that have not ended."""
-        return set(self.session.receiver.ledger.open)
+        return set(self.session.receiver.ledger.own())
 
     def spin(self) -> None:
         """Nothing: results come by themselves."""

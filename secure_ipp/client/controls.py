@@ -82,9 +82,11 @@ class Controls:
                 raise UsageError(f"there is no signal {sig!r}")
             sig = found
         number = int(sig)
-        if not 1 <= number <= 64:
+        if not 0 <= number <= 64:
             raise UsageError(f"there is no signal {number}")
         engines = self.engines(targets)
+        if number == 0:  # asks only whether they are there
+            return self._maybe_wait(_nothing(), block)
         return self._maybe_wait(
             self.session.ask(lambda request: messages.Signal(request, engines, number), repeatable=False), block
         )
@@ -103,11 +105,9 @@ class Controls:
         Returns:
             None if it blocks, else a future.
         """
-        ids = list(self.session.receiver.ledger.open) if jobs is None else self._job_ids(jobs)
+        ids = self.session.receiver.ledger.own() if jobs is None else self._job_ids(jobs)
         engines = [] if targets is None else self.engines(targets)
-        future: Future[Any] = Future()
-        if not ids:
-            future.set_result(None)
+        future = _nothing()
         for start in range(0, len(ids), limits.TASKS_NAMED):
             future = self.session.abort(ids[start : start + limits.TASKS_NAMED], engines)
         return self._maybe_wait(future, block)
@@ -134,7 +134,7 @@ class Controls:
             except SecureIppError:
                 if not (hub and receiver.error is not None):
                     raise  # a controller that ends may not say so any more
-            if not restart:
+            if not restart and not hub:
                 with receiver.changed:
                     receiver.changed.wait_for(lambda: gone.isdisjoint(receiver.roster.ids), _LEAVE_SECONDS)
         if hub:
@@ -238,7 +238,7 @@ class Controls:
         """
         receiver = self.session.receiver
         if isinstance(jobs, str) and jobs == "all":
-            if receiver.ledger.open:
+            if receiver.ledger.own():
                 raise WrongMoment("some tasks have not ended", "wait for them first")
             receiver.finished.clear()
             return
@@ -274,7 +274,7 @@ class Controls:
         Returns:
             Whether they have ended.
         """
-        ids = list(self.session.receiver.ledger.open) if jobs is None else self._job_ids(jobs)
+        ids = self.session.receiver.ledger.own() if jobs is None else self._job_ids(jobs)
         limit = None if timeout is None or timeout < 0 else timeout
         deadline = None if limit is None else time.monotonic() + limit
         tasks = list({i: task for i in ids if (task := self.session.task(i)) is not None}.values())
@@ -289,8 +289,15 @@ class Controls:
         Raises:
             TimeoutError: they have not ended in time.
         """
-        ids = list(self.session.receiver.ledger.open) if jobs is None else self._job_ids(jobs)
+        ids = self.session.receiver.ledger.own() if jobs is None else self._job_ids(jobs)
         tasks = [task for i in dict.fromkeys(ids) if (task := self.session.task(i)) is not None]
         if tasks:
             together = AsyncResult(self, tasks, "tasks")  # type: ignore[arg-type]
             together.wait_interactive(interval, timeout)
+
+
+def _nothing() -> Future[Any]:
+    """The answer to what need not be asked."""
+    future: Future[Any] = Future()
+    future.set_result(None)
+    return future

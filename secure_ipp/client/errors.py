@@ -268,13 +268,18 @@ def collect_exceptions(results: Sequence[Any], method: str = "unspecified") -> S
 def remote_error(ename: str, evalue: str, traceback: Sequence[str], engine_info: dict[str, Any]) -> KernelError:
     """The local class for what ended a task; its texts are made harmless."""
     ename, evalue = harmless(ename), harmless(evalue)
-    text = harmless("\n".join(traceback))
+    text = joined(traceback)
     if ename == TaskAborted.__name__:
         return TaskAborted(evalue)
     kind = DECIDED.get(ename)
     if kind is not None:
         return kind(ename, evalue, text, engine_info)
     return RemoteError(ename, evalue, text, engine_info)
+
+
+def joined(traceback: Sequence[str]) -> str:
+    """A traceback's entries as one harmless text."""
+    return harmless("".join(entry if entry.endswith("\n") else entry + "\n" for entry in traceback)).rstrip("\n")
 
 
 def _rebuilt(kind: type[RemoteError], ename: str, evalue: str, traceback: str, info: dict[str, Any]) -> RemoteError:

@@ -87,6 +87,10 @@ class Ledger:
         for start in range(0, len(task_ids), limits.TASKS_NAMED):
             yield messages.Attach(list(task_ids[start : start + limits.TASKS_NAMED]))
 
+    def own(self) -> list[str]:
+        """Ids of the unfinished tasks that this client sent; from any thread."""
+        return [task_id for task_id in list(self.open) if task_id not in self._attached]
+
     @property
     def waiting(self) -> bool:
         """Some requests have not been sent."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from secure_ipp.client.errors import joined
 from secure_ipp.client.tasks import Task
 from secure_ipp.client.terminal import harmless
 
@@ -41,7 +42,7 @@ def metadata_of(task: Task) -> Metadata:
     outcome, printed, call = task.outcome, task.printed, task.call
     error = None
     if outcome is not None and outcome.error is not None:
-        error = "\n".join(map(harmless, outcome.error.traceback)) or harmless(
+        error = joined(outcome.error.traceback) or harmless(
             f"{outcome.error.ename}: {outcome.error.evalue}"
         )
     stdout = "".join(printed.stdout) if printed else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from secure_ipp import limits
@@ -21,13 +21,15 @@ _BATCH = 128  # requests of a map that are handed over together, so that the fir
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a balanced task may run, and when."""
+    """Where a balanced task may run, and when; fields as the wire has them."""
 
-    targets: Sequence[int] = ()
+    targets: list[int] = field(default_factory=list)
     retries: int = 0
     timeout: float = 0.0
-    after: tuple[list[str], int] = ((), 5)  # type: ignore[assignment]
-    follow: tuple[list[str], int] = ((), 5)  # type: ignore[assignment]
+    after: list[str] = field(default_factory=list)
+    follow: list[str] = field(default_factory=list)
+    after_flags: int = 5
+    follow_flags: int = 5
 
 
 def direct(session: Session, call: Call, packed: PackedCall, engines: Sequence[int]) -> tuple[list[Task], Request]:
@@ -44,11 +46,11 @@ def direct(session: Session, call: Call, packed: PackedCall, engines: Sequence[i
 def balanced(task: Task, packed: PackedCall, placement: Placement) -> Request:
     """One task for whichever engine is free."""
     body, sizes, stream = as_body(packed.buffers)
-    (after, after_flags), (follow, follow_flags) = placement.after, placement.follow
+    # Positional, since thousands are made each second: task, kind, function, body, sizes, submitted, label, ...
     message = messages.Submit(
-        task=task.id, kind=packed.kind, function=packed.digest, body=body, sizes=sizes, submitted=task.submitted,
-        label=task.call.label, targets=list(placement.targets), retries=placement.retries, timeout=placement.timeout,
-        after=list(after), follow=list(follow), after_flags=after_flags, follow_flags=follow_flags,
+        task.id, packed.kind, packed.digest, body, sizes, task.submitted, task.call.label, placement.targets,
+        placement.retries, placement.timeout, placement.after, placement.follow, placement.after_flags,
+        placement.follow_flags,
     )
     return Request(message, (task,), packed.code, stream)
 
