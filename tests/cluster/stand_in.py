@@ -22,7 +22,9 @@ def main() -> None:
     told = json.loads(sys.stdin.readline())
     notes = Path(told["notes"])
     starts = len(list(notes.glob(f"{told['name']}-*")))
-    (notes / f"{told['name']}-{starts}").write_text(json.dumps({"pid": os.getpid(), **told}))
+    writing = notes / f"writing-{os.getpid()}"
+    writing.write_text(json.dumps({"pid": os.getpid(), **told}))
+    writing.rename(notes / f"{told['name']}-{starts}")  # whole or not at all: this process may be killed at any time
     does = told["does"]
     if does == "fails":
         say(event="failed", code="port-in-use", message="port 4711 is in use", advice="take another")
