@@ -322,14 +322,14 @@ class Cluster:
 
         Args:
             n: how many engines.
-            activate: make the magics of the client's first view those without a suffix.
+            activate: make magics for the client's first view; not offered by this version.
         """
+        if activate:
+            raise UsageError("magics are not offered by this version", "leave activate out", code="not-offered")
         self.start_cluster_sync(n)
         try:
             client = self.connect_client_sync()
             client.wait_for_engines(self.n, timeout=self.engine_timeout)
-            if activate:
-                client[:].activate()
         except BaseException:
             self.stop_cluster_sync()
             raise
