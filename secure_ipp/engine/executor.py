@@ -5,10 +5,13 @@ Laws.
   that cannot be pickled, interrupts.
 - KeyboardInterrupt is raised only while user code runs; at any other time SIGINT does nothing.
 - The assignment's number is on the shared page before the first line of user code runs.
+- Names that a function carried along are beneath the namespace while its task runs; those of a pushed function, which
+  stays, as long as the namespace does.
 """
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal
 import time
@@ -59,6 +62,7 @@ class Executor:
             "apply": self._apply, "execute": self._execute, "push": self._push, "pull": self._pull,
             "clear": self._clear,
         }
+        self._pushed: dict[str, Any] = {}  # carried by functions that were pushed, and stay
         self._count = 0
         self._contexts: tuple[LoadContext, ...] = ()
         self._cell_error: ErrorInfo | None = None
@@ -114,10 +118,10 @@ class Executor:
         else:
             function = load_function(code, LoadContext(self.namespace, self._resolve))
         self._contexts = (function.context, context)
-        layer = _joined(function.context, context)
-        if layer is None:
+        one, other = function.context, context
+        if one.layer is None and other.layer is None:
             return dumps(_call(function.call, args, kwargs))
-        with layered(self.namespace, layer):
+        with layered(self.namespace, {**vars(builtins), **self._pushed, **one.carried, **other.carried}):
             return dumps(_call(function.call, args, kwargs))
 
     def _loaded(self, cached: CachedFunction | None) -> LoadedFunction:
@@ -147,6 +151,9 @@ class Executor:
     def _push(self, task: Task) -> list[Buffer]:
         context = LoadContext(self.namespace, self._resolve)
         self.namespace.update(calls.read_push(task.body, context))
+        if context.carried:
+            self._pushed.update(context.carried)
+            self.namespace["__builtins__"] = {**vars(builtins), **self._pushed}
         return _NONE
 
     def _pull(self, task: Task) -> list[Buffer]:
@@ -158,6 +165,8 @@ class Executor:
     def _clear(self, _task: Task) -> list[Buffer]:
         reset: Callable[..., None] = self._shell.reset
         reset(new_session=False)
+        self._pushed.clear()
+        self.namespace["__builtins__"] = builtins
         return _NONE
 
     def _resolve(self, name: str) -> object:
@@ -184,13 +193,6 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     if isinstance(function, dependent):
         function.check_dependency()
     return function(*args, **kwargs)
-
-
-def _joined(one: LoadContext, other: LoadContext) -> dict[str, Any] | None:
-    """The layer beneath the namespace while a task runs: what its function and its arguments brought along."""
-    if one.layer is None or other.layer is None:
-        return one.layer if one.layer is not None else other.layer
-    return {**one.layer, **other.carried}
 
 
 def _raised_by_user(error: ImportError) -> bool:

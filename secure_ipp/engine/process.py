@@ -91,6 +91,7 @@ class Engine:
     # --- the thread that talks -----------------------------------------------------------------------------
 
     def _talk(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the thread that runs tasks
         try:
             told = self._bootstrap
             secret = CurveSecretKey.from_text(told.secret_key)

@@ -64,6 +64,20 @@ def test_carried_names_do_not_stay(engine: Engine) -> None:
         stage.apply(uuid, define("def f(): return g(1)"))
 
 
+def test_pushed_functions_keep_what_they_carried(engine: Engine) -> None:
+    stage, uuid = engine
+    f = define("k = 3\ndef g(x): return x * k\ndef f(xs): return [g(x) for x in xs], list(g(x) for x in xs)")
+    stage.value(uuid, stage.assign(uuid, calls.pack_push({"kept": f})))
+    assert stage.apply(uuid, define("def f(): return kept([1, 2])")) == ([3, 6], [3, 6])
+    assert stage.apply(uuid, define("j = 1\ndef f(): return kept([j])")) == ([3], [3])
+    assert stage.execute(uuid, "assert kept([2]) == ([6], [6])").status == "ok"
+    stage.execute(uuid, "k = 10")
+    assert stage.apply(uuid, define("def f(): return kept([1])")) == ([10], [10])
+    stage.value(uuid, stage.assign(uuid, calls.pack_clear()))
+    with pytest.raises(RemoteFailure, match="NameError"):
+        stage.apply(uuid, define("def f(): return g(1)"))
+
+
 @pytest.mark.parametrize(
     ("code", "ename"),
     [
@@ -231,8 +245,11 @@ def test_function_is_asked_for_and_tasks_wait_in_order(engine: Engine) -> None:
 def test_interrupt_reaches_running_user_code_only(engine: Engine) -> None:
     stage, uuid = engine
     stage.drop_seen()
-    stage.tell_agent(messages.SignalEngine(uuid, signal.SIGINT))
-    assert stage.apply(uuid, define("def f(): return 1")) == 1
+    pid = stage.apply(uuid, os.getpid)
+    for _ in range(5):
+        os.kill(pid, signal.SIGINT)  # it is idle
+    time.sleep(0.05)  # nothing tells when a signal that does nothing has been handled
+    assert stage.apply(uuid, os.getpid) == pid
     number = stage.assign(uuid, calls.pack_call(define("import time\ndef f(): time.sleep(60)"), (), {}))
     stage.wait_for(lambda m: isinstance(m, messages.Started) and m.number == number, uuid)
     stage.tell_agent(messages.SignalEngine(uuid, signal.SIGINT))
