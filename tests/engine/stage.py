@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +99,24 @@ class Stage:
     def restart(self) -> None:
         """As if the scheduler had died and come back, knowing the keys and nothing else."""
 
-        def again() -> None:
-            assert self.door is not None
-            self.door.close()
-            self.sessions.clear()
-            self.incarnation = os.urandom(16)
-            self.sent.clear()
-            self.open_door()
+        assert self.door is not None
+        self.in_loop(self.door.close)
+        self.sessions.clear()
+        self.sent.clear()
+        self.reopen()
 
-        self.in_loop(again)
+    def reopen(self) -> None:
+        """Open the door again, in another incarnation; libzmq gives the port free a little after its close."""
+        self.incarnation = os.urandom(16)
+        until = time.monotonic() + SECONDS
+        while True:
+            try:
+                self.in_loop(self.open_door)
+                return
+            except SecureIppError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
 
     def _publish(self) -> None:
         self.gate.replace(GateTable(dict(self.admitted)))
@@ -117,9 +127,16 @@ class Stage:
         self.loop.call_later(0.5, self._beat)
 
     def in_loop(self, call: Callable[[], Any]) -> Any:
-        done: queue.Queue[Any] = queue.Queue()
-        self.loop.call_threadsafe(lambda: done.put(call()))
-        return done.get(timeout=SECONDS)
+        done: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(call())
+            except Exception as error:
+                done.set_exception(error)
+
+        self.loop.call_threadsafe(run)
+        return done.result(SECONDS)
 
     # --- the door's handler ----------------------------------------------------------------------------------
 

@@ -154,8 +154,7 @@ def test_death_while_the_scheduler_is_away_is_told_to_the_next(stage: Stage) -> 
     os.kill(pid, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=SECONDS)
     time.sleep(0.2)  # for the agent to hear of it while nobody listens
-    stage.incarnation = os.urandom(16)
-    stage.in_loop(stage.open_door)
+    stage.reopen()
     join, _ = stage.wait_for(lambda m: isinstance(m, messages.Join) and bool(m.dead))
     assert [(death.uuid, death.started, death.status) for death in join.dead] == [(one, 1, -signal.SIGKILL)]
 
