@@ -99,9 +99,6 @@ class Client(Controls):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        """The finalizer does it."""
-
     # --- engines -------------------------------------------------------------------------------------------------
 
     @property

@@ -195,6 +195,7 @@ class Receiver:
 
     def _end_with(self, tasks: Any, error: SecureIppError) -> None:
         for task in tasks:
+            task.fail(error)
             self._end(task, local_outcome(task, "error", type(error).__name__, str(error)))
 
     def fail(self, error: SecureIppError) -> None:

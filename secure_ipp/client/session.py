@@ -121,7 +121,14 @@ class Session:
             return
         self._closing = True
         self._end(limits.CLOSE_SECONDS)
-        self._loop.call_later(limits.CLOSE_SECONDS, self._loop.stop)
+        self._stop_when_closed()
+
+    def _stop_when_closed(self) -> None:
+        if self.receiver.closed.is_set():
+            self.receiver.callbacks.end()
+            self._loop.stop()
+        else:
+            self._loop.call_later(0.05, self._stop_when_closed)
 
     def close(self, timeout: float = limits.CLOSE_SECONDS) -> None:
         """Flush, say goodbye and end the thread; what is unfinished here ends in `ClientClosed`."""

@@ -15,6 +15,7 @@ from secure_ipp import limits
 from secure_ipp.client.errors import KernelError, TaskAborted, UnknownTask, remote_error
 from secure_ipp.client.replies import ExecuteReply
 from secure_ipp.client.terminal import harmless
+from secure_ipp.errors import SecureIppError
 from secure_ipp.payload import objects
 from secure_ipp.wire import messages
 
@@ -104,6 +105,10 @@ class Task:
         if self.printed is None:
             self.printed = Printed()
         return self.printed
+
+    def fail(self, error: SecureIppError) -> None:
+        """Let this error be its result, whatever its outcome will say."""
+        self._value = error
 
     def result(self, trust: objects.Trust) -> Any:
         """Its value, or the error that it ended with (as a value).
