@@ -41,6 +41,7 @@ PACKET_MESSAGES = 1024  # or this number
 ACK_EVERY_PACKETS = 16  # acknowledge at least so often when nothing travels the other way
 ACK_SECONDS = 0.02  # and at least so soon
 LINK_UNSENT_BYTES = 512 * MIB  # queued for one peer that does not read; beyond it the peer is cut
+UNREAD_BYTES = 32 * MIB  # arrived from one peer and not read by us; an honest one has at most a window under way
 RESUME_SECONDS = 10.0  # a lost connection may be resumed within; then the session is gone
 RECONNECT_FIRST_SECONDS = 0.05  # first wait before another try
 RECONNECT_MAX_SECONDS = 2.0  # longest wait between tries

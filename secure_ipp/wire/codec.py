@@ -1,13 +1,14 @@
 """Messages to bytes and back: one packet is `[number, ack, [message, ...]]` in msgpack, then its chunks' frames.
 
 Decides nothing but form.  Laws: a decoder accepts only its own direction's messages; trailing bytes, wrong types,
-over-long fields and a wrong number of frames are `ProtocolError`; nothing else is ever raised for bad bytes.
+over-long fields, bodies that should be streamed and a wrong number of frames are `ProtocolError`; nothing else is
+ever raised for bad bytes.  What is let in can be passed on: it is smaller than what `Link.send` takes.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
@@ -25,7 +26,11 @@ encode_message = msgspec.msgpack.Encoder().encode
 _greeting_reply: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(messages.GreetingReply)
 _hello = msgspec.msgpack.Decoder(messages.Hello)
 _question: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(messages.HubQuestion)
-BULK = (messages.Chunk, messages.EngineChunk)
+BULK: tuple[type, ...] = (messages.Chunk, messages.EngineChunk)
+_WITH_BODY: frozenset[type] = frozenset(
+    (messages.Submit, messages.Direct, messages.Assign, messages.Result, messages.Outcome)
+)
+_DECODING_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError)
 
 
 class Packet(msgspec.Struct, Generic[T], array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -33,7 +38,7 @@ class Packet(msgspec.Struct, Generic[T], array_like=True, forbid_unknown_fields=
 
     number: messages.Count
     ack: messages.Count
-    messages: list[T]
+    messages: Annotated[list[T], msgspec.Meta(max_length=limits.PACKET_MESSAGES)]
 
 
 def join_packet(number: int, ack: int, encoded: list[bytes]) -> bytes:
@@ -65,11 +70,16 @@ class PacketDecoder(Generic[T]):
         """
         try:
             packet: Packet[T] = self._decode(first_frame)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
+        except _DECODING_ERRORS as error:
             raise ProtocolError(f"a malformed packet: {str(error)[:200]}", code="malformed") from None
-        if len(packet.messages) > limits.PACKET_MESSAGES:
-            raise ProtocolError("a packet with too many messages", code="malformed")
-        announced = sum(type(message) in BULK for message in packet.messages)
+        announced = 0
+        message: Any
+        for message in packet.messages:
+            kind = type(message)
+            if kind in BULK:
+                announced += 1
+            elif kind in _WITH_BODY and sum(map(len, message.body)) > limits.INLINE_BYTES:
+                raise ProtocolError("a body too large to travel in its message", code="malformed")
         if announced != chunk_frames:
             raise ProtocolError(f"{chunk_frames} bulk frames where {announced} were announced", code="malformed")
         return packet
@@ -95,5 +105,5 @@ def decode_question(frame: bytes) -> messages.HubQuestion:
 def _strict(decoder: msgspec.msgpack.Decoder[T], frame: Any) -> T:
     try:
         return decoder.decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
+    except _DECODING_ERRORS as error:
         raise ProtocolError(f"a malformed message: {str(error)[:200]}", code="malformed") from None

@@ -7,32 +7,28 @@ that is over end it for good, with an error that says what to do; it never waits
 
 from __future__ import annotations
 
-import getpass
 import logging
-import os
-import platform
 import random
-import socket as host_names
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import zmq
 
 from secure_ipp import limits
-from secure_ipp._version import __version__
 from secure_ipp.errors import ControllerUnreachable, ProtocolError, Refused, SecureIppError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.wire import messages, monitor, sockets
 from secure_ipp.wire.codec import PacketDecoder, decode_greeting_reply, encode_message, is_packet
+from secure_ipp.wire.greeting import Role, make_hello
 from secure_ipp.wire.link import Link
 from secure_ipp.wire.loop import Loop, Timer
 
 log = logging.getLogger("secure_ipp.wire")
 
-Role = Literal["client", "agent", "engine", "scheduler", "probe"]
 _FIRST_ATTEMPT_SECONDS = 1.0  # from connect to welcome; later ones are longer
 _LAST_TRY_SECONDS = 0.1  # less patience than this is not worth another try
 _READ_BATCH = 256  # zmq messages taken in before the loop turns
+_NOTICED_SECONDS = limits.HEARTBEAT_TIMEOUT_SECONDS  # after which the door has noticed a loss, too
 
 
 class ConnectionHandler(Protocol):
@@ -91,6 +87,9 @@ class Connection:
         self._attempt_timer: Timer | None = None
         self._retry_timer: Timer | None = None
         self._ack_timer: Timer | None = None
+        self._close_timer: Timer | None = None
+        self._resume_timer: Timer | None = None
+        self._welcomed_at = 0.0
         self._flush_due = False
         self._closing = False
         self._ended = False
@@ -105,8 +104,17 @@ class Connection:
     def send(
         self, message: messages.Message, frames: Sequence[Any] = (), on_acknowledged: object | None = None
     ) -> None:
-        """Queue a message; it goes out at the end of this turn, or when there is a connection and credit."""
+        """Queue a message; it goes out at the end of this turn, or when there is a connection and credit.
+
+        Without a session, nor one that may yet be resumed, it is dropped: a new session starts from nothing, and
+        whoever has state says it then.
+        """
+        if not self._session or self._ended:
+            return
         self._link.send(message, frames[0] if frames else None, on_acknowledged)
+        if self._link.unsent_bytes > limits.LINK_UNSENT_BYTES:
+            self._give_session_up()
+            self._lose("it does not read what is sent to it")
         self._flush_later()
 
     def close(self, reason: str = "", timeout: float = limits.CLOSE_SECONDS) -> None:
@@ -114,12 +122,11 @@ class Connection:
         if self._closing or self._ended:
             return
         self._closing = True
-        if not self._welcomed:
-            self._finish()
-            self._handler.on_closed()
+        if not self._session or (not self._welcomed and self._link.idle):
+            self._closed()
             return
         self.send(messages.Goodbye(reason[: limits.TEXT_CHARS]))
-        self._loop.call_later(timeout, self._closed)
+        self._close_timer = self._loop.call_later(timeout, self._closed)
 
     def abandon(self) -> None:
         """Drop the connection at once, saying nothing."""
@@ -144,14 +151,16 @@ class Connection:
         self._retry_timer = None
         door = self._doors[self._tries % len(self._doors)]
         self._tries += 1
-        socket = sockets.connect(self._loop.context, door, server_key=self._server_key, keys=self._keys)
-        self._socket, self._monitor = socket, monitor.Monitor(socket)
         self._welcomed = self._encrypted = False
-        self._loop.add_reader(self._monitor.socket, self._on_monitor)
-        self._loop.add_reader(socket, self._on_readable)
         try:
+            socket = sockets.connect(self._loop.context, door, server_key=self._server_key, keys=self._keys)
+            self._socket = socket
+            self._monitor = monitor.Monitor(socket)
+            self._loop.add_reader(self._monitor.socket, self._on_monitor)
+            self._loop.add_reader(socket, self._on_readable)
             socket.connect(door)
-            socket.send(encode_message(self._hello()), zmq.NOBLOCK)
+            hello = make_hello(self._role, self._session, self._link.received if self._session else 0)
+            socket.send(encode_message(hello), zmq.NOBLOCK)
         except zmq.ZMQError as error:
             self._lose(f"cannot connect to {door}: {error.strerror}")
             return
@@ -159,17 +168,6 @@ class Connection:
         longest = min(limits.HANDSHAKE_SECONDS, _FIRST_ATTEMPT_SECONDS * 1.5 ** min(self._tries // len(self._doors), 8))
         remaining = max(0.1, self._give_up_at - self._loop.now())
         self._attempt_timer = self._loop.call_later(min(longest, remaining), self._attempt_over)
-
-    def _hello(self) -> messages.Hello:
-        try:
-            user = getpass.getuser()
-        except (KeyError, OSError):
-            user = ""
-        return messages.Hello(
-            protocol=limits.PROTOCOL, role=self._role, package=__version__, python=platform.python_version(),
-            resume=self._session, received=self._link.received if self._session else 0,
-            host=host_names.gethostname()[: limits.TEXT_CHARS], pid=os.getpid(), user=user[: limits.TEXT_CHARS],
-        )
 
     def _attempt_over(self) -> None:
         self._attempt_timer = None
@@ -198,13 +196,15 @@ class Connection:
         self._welcomed = False
         self._drop_socket()
         now = self._loop.now()
-        if self._closing:
+        if self._closing and (not self._session or self._link.idle):
             self._closed()
             return
         self._last_reason = reason
         if was_welcome:
             self._give_up_at = now + self._patience
-            self._tries = 0
+            lasted = now - self._welcomed_at > limits.RECONNECT_MAX_SECONDS
+            self._tries = 0 if lasted else len(self._doors)  # one that falls at once is not tried at once
+            self._resume_timer = self._loop.call_later(limits.RESUME_SECONDS + _NOTICED_SECONDS, self._give_session_up)
             log.warning("connection lost: %s; trying again", reason)
             self._handler.on_lost(reason)
         if self._ended:
@@ -221,6 +221,11 @@ class Connection:
             wait = min(wait * random.uniform(0.7, 1.3), remaining - _LAST_TRY_SECONDS)
         self._retry_timer = self._loop.call_later(wait, self._attempt)
 
+    def _give_session_up(self) -> None:
+        """Nothing more is kept for it; the next hello asks for a new one."""
+        self._session = b""
+        self._link = Link(self._decoder)
+
     def _unreachable(self) -> SecureIppError:
         return ControllerUnreachable(
             f"no controller at {', '.join(self._doors)}: {self._last_reason}",
@@ -229,17 +234,20 @@ class Connection:
         )
 
     def _fail(self, error: SecureIppError) -> None:
-        if self._ended:
-            return
-        self._finish()
-        self._handler.on_failed(error)
+        if self._closing:
+            self._closed()
+        elif not self._ended:
+            self._finish()
+            self._handler.on_failed(error)
 
     def _finish(self) -> None:
         self._ended = True
         self._welcomed = False
-        if self._retry_timer is not None:
-            self._retry_timer.cancel()
+        for timer in (self._retry_timer, self._close_timer, self._resume_timer):
+            if timer is not None:
+                timer.cancel()
         self._drop_socket()
+        self._link.drop()
 
     def _closed(self) -> None:
         if self._ended:
@@ -285,19 +293,24 @@ class Connection:
         return "the handshake failed (another cluster's server key, or the controller is still starting)"
 
     def _take_what_came(self) -> None:
-        """Last words may stand behind a disconnect."""
-        if self._socket is not None:
-            self._on_readable()
+        """Last words may stand behind a disconnect; there are no more than libzmq held."""
+        socket = self._socket
+        while socket is not None and socket is self._socket and self._read():
+            """There is more."""
 
     def _on_readable(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Take in a bounded number of messages; whether there may be more."""
         for _ in range(_READ_BATCH):
             socket = self._socket
             if socket is None:
-                return
+                return False
             try:
                 frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return
+                return False
             try:
                 if self._welcomed and is_packet(frames[0].buffer):
                     self._on_packet(frames)
@@ -305,24 +318,31 @@ class Connection:
                     self._on_greeting(frames)
             except ProtocolError as error:
                 log.warning("the door broke the protocol: %s", error.message)
+                self._give_session_up()  # resumed, it would break again in the same place
                 self._lose("the door broke the protocol")
+        return True
 
     def _on_greeting(self, frames: list[zmq.Frame]) -> None:
         reply = decode_greeting_reply(frames[0].bytes)
         if isinstance(reply, messages.Refusal):
             self._fail(Refused(reply.reason, reply.advice, code=reply.code))
             return
-        if self._attempt_timer is not None:
-            self._attempt_timer.cancel()
-            self._attempt_timer = None
-        self._tries = 0
+        if self._welcomed or len(frames) != 1 or (reply.resumed and reply.session != self._session):
+            raise ProtocolError("a welcome that was not asked for", code="malformed")
+        if self._closing and not reply.resumed:
+            self._closed()  # what was to be flushed belonged to a session that is no more
+            return
         if reply.resumed:
             self._link.resumed(reply.received)
-            self._hand_over_acknowledged()
         else:
             self._link = Link(self._decoder)
+        for timer in (self._attempt_timer, self._resume_timer):
+            if timer is not None:
+                timer.cancel()
+        self._attempt_timer = self._resume_timer = None
         self._session = reply.session
-        self._welcomed = True
+        self._welcomed, self._welcomed_at = True, self._loop.now()
+        self._hand_over_acknowledged()
         self._handler.on_welcome(reply)
         self._flush_later()
 
@@ -355,10 +375,10 @@ class Connection:
             return
         try:
             while (packet := link.next_packet()) is not None:
-                _send(socket, packet)
+                sockets.send_packet(socket, packet)
             if link.ack_owed:
                 if link.ack_urgent:
-                    _send(socket, link.acknowledgement())
+                    sockets.send_packet(socket, link.acknowledgement())
                 elif self._ack_timer is None:
                     self._ack_timer = self._loop.call_later(limits.ACK_SECONDS, self._acknowledge)
         except zmq.ZMQError as error:
@@ -371,13 +391,6 @@ class Connection:
         self._ack_timer = None
         if self._socket is not None and self._welcomed and self._link.ack_owed:
             try:
-                _send(self._socket, self._link.acknowledgement())
+                sockets.send_packet(self._socket, self._link.acknowledgement())
             except zmq.ZMQError as error:
                 self._lose(f"cannot send: {error.strerror}")
-
-
-def _send(socket: zmq.Socket[bytes], packet: list[Any]) -> None:
-    last = len(packet) - 1
-    for index, frame in enumerate(packet):
-        flags = zmq.NOBLOCK | (zmq.SNDMORE if index < last else 0)
-        socket.send(frame, flags, copy=index == 0)

@@ -2,103 +2,144 @@
 
 A peer is cut by shutting down a duplicate of its descriptor, after making sure that the descriptor still is the
 connection that the monitor reported: descriptors are reused, and an innocent must never be cut.
+Law: whoever wants a cut names the connection by its ticket; a descriptor alone names nobody.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import struct
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from secure_ipp import limits
 
 _SO_COOKIE = 57  # Linux; not named by Python's socket module
+_TCP_INFO_BYTES = 136  # up to and with tcpi_bytes_received (Linux 4.1)
+_BYTES_RECEIVED = struct.Struct("=128xQ")
 
 
 @dataclass(slots=True)
-class _Connection:
+class Accepted:
+    """A connection that libzmq accepted and has not closed."""
+
+    descriptor: int
     ticket: bytes
     source: str
     since: float
-    greeted: bool = False
 
-
-class Accepted:
-    """The descriptors that libzmq accepted and has not closed."""
-
-    def __init__(self) -> None:
-        self._connections: dict[int, _Connection] = {}
-
-    def add(self, descriptor: int, now: float) -> None:
-        ticket, source = _identify(descriptor)
-        if ticket:
-            self._connections[descriptor] = _Connection(ticket, source, now)
-
-    def remove(self, descriptor: int) -> None:
-        self._connections.pop(descriptor, None)
-
-    def greeted(self, descriptor: int) -> None:
-        if descriptor in self._connections:
-            self._connections[descriptor].greeted = True
-
-    def ticket(self, descriptor: int) -> bytes:
-        """What identifies the connection that now has this descriptor; empty if none is known."""
-        known = self._connections.get(descriptor)
-        return known.ticket if known is not None else b""
-
-    def overdue(self, now: float) -> list[tuple[int, bytes]]:
-        """Connections to cut: silent for too long, or too many half-open ones (oldest first)."""
-        half_open = [(c.since, d, c) for d, c in self._connections.items() if not c.greeted]
-        half_open.sort(key=lambda item: item[0])
-        per_source: dict[str, int] = {}
-        for _, _, connection in half_open:
-            per_source[connection.source] = per_source.get(connection.source, 0) + 1
-        surplus = len(half_open) - limits.HALF_OPEN_TOTAL
-        found = []
-        for since, descriptor, connection in half_open:
-            crowded = per_source[connection.source] > limits.HALF_OPEN_PER_SOURCE
-            if now - since > limits.HELLO_SECONDS or surplus > 0 or crowded:
-                per_source[connection.source] -= 1
-                surplus -= 1
-                found.append((descriptor, connection.ticket))
-        return found
-
-    def cut(self, descriptor: int, ticket: bytes | None = None) -> bool:
-        """Shut this connection down, if it still is the one that was accepted (and the one of `ticket`)."""
-        known = self._connections.get(descriptor)
-        if known is None or (ticket is not None and ticket != known.ticket):
-            return False
-        try:
-            duplicate = socket.socket(fileno=os.dup(descriptor))
-        except OSError:
+    def cut(self) -> bool:
+        """Shut this connection down, if the descriptor still is it."""
+        duplicate = _duplicate(self.descriptor)
+        if duplicate is None:
             return False
         with duplicate:
-            if _identify_socket(duplicate)[0] != known.ticket:
+            if _identify(duplicate)[0] != self.ticket:
                 return False
             try:
                 duplicate.shutdown(socket.SHUT_RDWR)
             except OSError:
-                return False
+                return False  # it has fallen by itself
         return True
 
+    def received_bytes(self) -> int:
+        """What the kernel took in from this peer, read or not; 0 where it does not say."""
+        if sys.platform != "linux":
+            return 0
+        duplicate = _duplicate(self.descriptor)
+        if duplicate is None:
+            return 0
+        with duplicate:
+            if duplicate.family == socket.AF_UNIX or _identify(duplicate)[0] != self.ticket:
+                return 0
+            info = duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        return int(_BYTES_RECEIVED.unpack(info)[0]) if len(info) == _TCP_INFO_BYTES else 0
 
-def _identify(descriptor: int) -> tuple[bytes, str]:
+
+class Connections:
+    """All accepted connections of a door, by descriptor."""
+
+    def __init__(self) -> None:
+        self._all: dict[int, Accepted] = {}
+        self._half_open: dict[int, Accepted] = {}  # oldest first
+        self._per_source: Counter[str] = Counter()  # of the half-open ones
+
+    def __iter__(self) -> Iterator[Accepted]:
+        return iter(list(self._all.values()))
+
+    def add(self, descriptor: int, now: float) -> None:
+        """The monitor says that libzmq accepted a connection."""
+        self.remove(descriptor)
+        duplicate = _duplicate(descriptor)
+        if duplicate is None:
+            return
+        with duplicate:
+            ticket, source = _identify(duplicate)
+        if ticket:
+            self._all[descriptor] = self._half_open[descriptor] = Accepted(descriptor, ticket, source, now)
+            self._per_source[source] += 1
+
+    def remove(self, descriptor: int) -> None:
+        """The monitor says that it is closed."""
+        self.greeted(descriptor)
+        self._all.pop(descriptor, None)
+
+    def greeted(self, descriptor: int) -> None:
+        """It said hello: it is not half-open any more."""
+        connection = self._half_open.pop(descriptor, None)
+        if connection is not None:
+            self._per_source[connection.source] -= 1
+            if not self._per_source[connection.source]:
+                del self._per_source[connection.source]
+
+    def find(self, descriptor: int) -> Accepted | None:
+        """The connection that now has this descriptor."""
+        return self._all.get(descriptor)
+
+    def overdue(self, now: float) -> list[Accepted]:
+        """Half-open connections to cut, each named once: silent for too long, or too many (oldest first)."""
+        found = []
+        for descriptor, connection in list(self._half_open.items()):
+            crowded = (
+                len(self._half_open) > limits.HALF_OPEN_TOTAL
+                or self._per_source[connection.source] > limits.HALF_OPEN_PER_SOURCE
+            )
+            if crowded or now - connection.since > limits.HELLO_SECONDS:
+                self.greeted(descriptor)
+                found.append(connection)
+        return found
+
+    @property
+    def crowded(self) -> bool:
+        """There are more half-open connections than may be (from one source: see the newest)."""
+        if len(self._half_open) > limits.HALF_OPEN_TOTAL:
+            return True
+        newest = next(reversed(self._half_open.values()), None)
+        return newest is not None and self._per_source[newest.source] > limits.HALF_OPEN_PER_SOURCE
+
+
+def _duplicate(descriptor: int) -> socket.socket | None:
     try:
-        duplicate = socket.socket(fileno=os.dup(descriptor))
+        copy = os.dup(descriptor)
     except OSError:
-        return b"", ""
-    with duplicate:
-        return _identify_socket(duplicate)
+        return None
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:  # it is some other file by now
+        os.close(copy)
+        return None
 
 
-def _identify_socket(duplicate: socket.socket) -> tuple[bytes, str]:
-    """A ticket that no later connection shares, and the source address."""
+def _identify(duplicate: socket.socket) -> tuple[bytes, str]:
+    """A ticket that no later connection shares, and the source address; empty if it is not connected."""
     try:
         peer = duplicate.getpeername()
+        source = str(peer[0]) if isinstance(peer, tuple) else "local"
+        if sys.platform == "linux":
+            return duplicate.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), source
     except OSError:
         return b"", ""
-    source = str(peer[0]) if isinstance(peer, tuple) else "local"
-    if sys.platform == "linux":
-        return duplicate.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), source
-    return repr(peer).encode(), source
+    return repr((duplicate.getsockname(), peer)).encode(), source

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -17,17 +18,24 @@ import zmq
 
 from secure_ipp import limits
 from secure_ipp._version import __version__
-from secure_ipp.errors import ProtocolError, Refused
+from secure_ipp.errors import ProtocolError, Refused, SecureIppError
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.wire import messages, monitor, sockets
-from secure_ipp.wire.codec import PacketDecoder, decode_hello, encode_message
-from secure_ipp.wire.cutting import Accepted
+from secure_ipp.wire.codec import PacketDecoder
+from secure_ipp.wire.cutting import Accepted, Connections
+from secure_ipp.wire.greeting import Newcomer, descriptor_of, property_of, read_greeting
 from secure_ipp.wire.loop import Loop
+from secure_ipp.wire.outbox import Outbox
 from secure_ipp.wire.session import Session
+from secure_ipp.wire.unread import UnreadWatch, bytes_on_the_wire
 
 log = logging.getLogger("secure_ipp.wire")
 _READ_BATCH = 256
 _LAST_WORDS_SECONDS = 0.2  # between a refusal and the cut, for the refusal to arrive
+_GOODBYE_SECONDS = 0.05  # for an acknowledged goodbye to be followed by the end of the connection
+_HEAR_OUT_SECONDS = 2.0  # for the last words of a fallen connection, while others talk too
+_IGNORE_SECONDS = 30.0  # longer than a cut connection can live
+_SWEEP_SECONDS = 0.25
 
 
 class DoorHandler(Protocol):
@@ -79,18 +87,19 @@ class Door:
         self._incarnation = incarnation
         self._socket = sockets.bind_door(loop.context, gate, domain=domain, endpoints=endpoints, keys=keys)
         self._monitor = monitor.Monitor(self._socket)
-        self._accepted = Accepted()
+        self._outbox = Outbox(loop, self._socket, fell=self._lost, stalled=self._on_stalled)
+        self.mark = self._outbox.mark  # this session has something to say at the end of the turn
+        self._connections = Connections()
+        self._unread = UnreadWatch()
         self._by_routing_id: dict[bytes, Session] = {}
         self._by_token: dict[bytes, Session] = {}
         self._by_descriptor: dict[int, Session] = {}
-        self._dirty: list[Session] = []
-        self._losing: list[tuple[Session, bytes | None]] = []
-        self._ack_waiting: set[Session] = set()
-        self._ack_timer_set = False
+        self._former: dict[bytes, float] = {}  # routing ids that are not listened to any more, and since when
+        self._losing: list[tuple[Session, bytes | None, float]] = []
         self._closed = False
         loop.add_reader(self._monitor.socket, self._on_monitor)
         loop.add_reader(self._socket, self._on_readable)
-        self._sweep_timer = loop.call_later(1.0, self._sweep)
+        self._sweep_timer = loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     @property
     def sessions(self) -> list[Session]:
@@ -104,7 +113,7 @@ class Door:
         return len(found)
 
     def close(self) -> None:
-        """Unbind; every connection falls."""
+        """Unbind; every connection falls, and the handler is told nothing more."""
         if self._closed:
             return
         self._closed = True
@@ -113,28 +122,40 @@ class Door:
         self._loop.remove_reader(self._socket)
         self._monitor.close()
         self._socket.close(0)
+        for session in self._by_token.values():
+            session.end()
 
     # --- reading -------------------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Take in a bounded number of messages; libzmq takes turns between the peers.  Whether that was all."""
         for _ in range(_READ_BATCH):
             if self._closed:
-                return
+                return True
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return
+                return True
             routing_id = frames[0].bytes
             session = self._by_routing_id.get(routing_id)
-            try:
-                if session is None:
-                    self._on_hello(routing_id, frames)
-                elif frames[1].get("User-Id") != session.user:
-                    raise Refused("a message under somebody else's session", code="identity")
-                else:
-                    self._on_packet(session, frames)
-            except (ProtocolError, Refused) as error:
-                self._misbehaved(routing_id, session, frames, error)
+            if session is not None:
+                self._on_frames(session, frames)
+            elif routing_id not in self._former:
+                self._on_stranger(routing_id, frames)
+        return False
+
+    def _on_frames(self, session: Session, frames: list[zmq.Frame]) -> None:
+        try:
+            if property_of(frames[1], "User-Id") != session.user:
+                raise Refused("a message under somebody else's session", code="identity")
+            session.heard += bytes_on_the_wire(frames)
+            self._on_packet(session, frames)
+        except (ProtocolError, Refused) as error:
+            self._report(error, session.user, session.address)
+            session.cut(_refusal(error))
 
     def _on_packet(self, session: Session, frames: list[zmq.Frame]) -> None:
         handler, link = self._handler, session.link
@@ -143,143 +164,154 @@ class Door:
         if tokens:
             handler.on_acknowledged(session, tokens)
         for message, frame in received:
+            if session.routing_id is None or session.leaving:
+                break
             if type(message) is messages.Goodbye:
-                self.mark(session)
-                session.leaving = message.reason or "it said goodbye"
-                self._loop.call_later(0.05, lambda: self._forget(session, session.leaving))
-                return
-            handler.on_message(session, message, frame)
-            if session.routing_id is None:
-                return
+                self._on_goodbye(session, message.reason or "it said goodbye")
+            else:
+                handler.on_message(session, message, frame)
         self.mark(session)
 
-    def _on_hello(self, routing_id: bytes, frames: list[zmq.Frame]) -> None:
+    def _on_goodbye(self, session: Session, reason: str) -> None:
+        """It leaves when it has its acknowledgement; if it does not, it is put out."""
+        session.leaving = reason
+        self._outbox.acknowledge(session)
+        self._cut_soon(session.connection)
+        self._loop.call_later(_GOODBYE_SECONDS, lambda: self._forget(session, reason))
+
+    def _on_stranger(self, routing_id: bytes, frames: list[zmq.Frame]) -> None:
+        """The first message of a connection, or of one that fell before it was heard.
+
+        Its descriptor may by now be another connection's.  What the monitor told last names the holder of the
+        descriptor; if afterwards a message towards the routing id finds its pipe, the holder is the sender.
+        """
         self._on_monitor()
-        first = frames[1]
-        descriptor = int(first.get(zmq.SRCFD))
-        if len(frames) != 2:
-            raise ProtocolError("a greeting of several frames", code="malformed")
-        if first.get("Identity"):
-            raise Refused("it claimed a routing id", code="claimed-routing-id")
-        role, user, grant = str(first.get("Role")), str(first.get("User-Id")), str(first.get("Grant"))
-        hello = decode_hello(first.bytes)
-        if role == "probe":
+        connection = self._connections.find(descriptor_of(frames[1]))
+        self._socket.getsockopt(zmq.EVENTS)  # makes libzmq look which pipes have fallen
+        if connection is None:
+            self._ignore(routing_id)  # it has fallen, or its descriptor could not be looked at: it will try again
             return
-        if hello.protocol != limits.PROTOCOL:
-            raise Refused(
-                f"it speaks protocol {hello.protocol}, this controller {limits.PROTOCOL}",
-                f"install the controller's version: pip install secure-ipp=={__version__}", code="version",
-            )
-        if hello.role != role or role not in self._decoders:
-            raise Refused(
-                f"a key for the role {role!r} was used as {hello.role!r}",
-                "use ipcontroller-client.json for clients and ipcontroller-engine.json for engines", code="role",
-            )
-        old = self._by_token.get(hello.resume) if hello.resume else None
-        if old is not None and (old.user != user or old.role != role):
-            raise Refused("it tried to resume somebody else's session", code="identity")
-        self._accepted.greeted(descriptor)
-        if old is not None:
-            self._resume(old, routing_id, descriptor, hello)
-            return
+        try:
+            newcomer = read_greeting(frames, self._decoders)
+            if newcomer.role == "probe":
+                self._ignore(routing_id)
+                return
+            old = self._by_token.get(newcomer.hello.resume) if newcomer.hello.resume else None
+            if old is not None and (old.user != newcomer.user or old.role != newcomer.role):
+                raise Refused("it tried to resume somebody else's session", code="identity")
+            if old is not None and not old.leaving:
+                self._resume(old, newcomer, routing_id, connection)
+            else:
+                self._open(newcomer, routing_id, connection)
+        except (ProtocolError, Refused) as error:
+            self._report(error, property_of(frames[1], "User-Id"), property_of(frames[1], "Peer-Address"))
+            self._ignore(routing_id)
+            if self._outbox.send_alone(routing_id, _refusal(error)):
+                self._cut_soon(connection)
+
+    def _open(self, newcomer: Newcomer, routing_id: bytes, connection: Accepted) -> None:
         session = Session(
-            self, user=user, role=role, grant=grant, hello=hello, routing_id=routing_id, descriptor=descriptor,
-            address=str(first.get("Peer-Address")), link_decoder=self._decoders[role],
+            self, user=newcomer.user, role=newcomer.role, grant=newcomer.grant, hello=newcomer.hello,
+            address=newcomer.address, link_decoder=self._decoders[newcomer.role],
         )
         self._handler.on_open(session)
+        if session.gone:
+            raise Refused("it was turned away", code="turned-away")
         self._by_token[session.token] = session
-        self._by_routing_id[routing_id] = session
-        self._by_descriptor[descriptor] = session
-        self._greet(session, resumed=False)
-        self.mark(session)
+        self._attach(session, routing_id, connection, resumed=False)
 
-    def _resume(self, session: Session, routing_id: bytes, descriptor: int, hello: messages.Hello) -> None:
-        if session.routing_id is not None:
-            self._by_routing_id.pop(session.routing_id, None)
-            self._by_descriptor.pop(session.descriptor, None)
-            self._accepted.cut(session.descriptor)
-        session.routing_id, session.descriptor = routing_id, descriptor
-        self._by_routing_id[routing_id] = session
-        self._by_descriptor[descriptor] = session
-        session.link.resumed(hello.received)
-        tokens = session.link.take_acknowledged()
-        if tokens:
-            self._handler.on_acknowledged(session, tokens)
-        self._greet(session, resumed=True)
-        self._handler.on_resumed(session)
-        self.mark(session)
+    def _resume(self, session: Session, newcomer: Newcomer, routing_id: bytes, connection: Accepted) -> None:
+        session.link.resumed(newcomer.hello.received)
+        self._cut_now(session.connection)
+        self._detach(session)
+        if self._attach(session, routing_id, connection, resumed=True):
+            tokens = session.link.take_acknowledged()
+            if tokens:
+                self._handler.on_acknowledged(session, tokens)
+            self._handler.on_resumed(session)
 
-    def _greet(self, session: Session, *, resumed: bool) -> None:
-        self._send_alone(
-            session.routing_id,
-            messages.Welcome(
-                session=session.token, resumed=resumed, received=session.link.received, incarnation=self._incarnation,
-                cluster=self._cluster, package=__version__, python=platform.python_version(),
-            ),
+    def _attach(self, session: Session, routing_id: bytes, connection: Accepted, *, resumed: bool) -> bool:
+        """The session goes on over this connection, unless that has fallen already."""
+        session.routing_id, session.connection, session.heard = routing_id, connection, 0
+        self._by_routing_id[routing_id] = session
+        welcome = messages.Welcome(
+            session=session.token, resumed=resumed, received=session.link.received, incarnation=self._incarnation,
+            cluster=self._cluster, package=__version__, python=platform.python_version(),
         )
+        if not self._outbox.send_alone(routing_id, welcome):
+            self._lost(session)
+            return False
+        self._connections.greeted(connection.descriptor)
+        self._by_descriptor[connection.descriptor] = session
+        self.mark(session)
+        return True
 
     # --- peers that go, or must -----------------------------------------------------------------------------
 
-    def _misbehaved(
-        self, routing_id: bytes, session: Session | None, frames: list[zmq.Frame], error: ProtocolError | Refused
-    ) -> None:
+    def _report(self, error: ProtocolError | Refused, user: str, address: str) -> None:
+        log.warning("cut a peer at the %s door: %s (%s)", self.domain, error.message, address)
         details = {
-            "reason": error.message, "code": error.code, "door": self.domain,
-            "user": str(frames[1].get("User-Id")) if len(frames) > 1 else "",
-            "address": str(frames[1].get("Peer-Address")) if len(frames) > 1 else "",
+            "reason": error.message, "code": error.code, "door": self.domain, "user": user, "address": address,
         }
-        log.warning("cut a peer at the %s door: %s (%s)", self.domain, error.message, details["address"])
         self._handler.on_incident("cut", details)
-        refusal = messages.Refusal(error.code, error.message[: limits.TEXT_CHARS], error.advice[: limits.TEXT_CHARS])
-        if session is not None:
-            session.cut(refusal)
-        elif len(frames) > 1:
-            descriptor = int(frames[1].get(zmq.SRCFD))
-            if isinstance(error, Refused):
-                self._send_alone(routing_id, refusal)
-            self._cut_descriptor(descriptor, soon=isinstance(error, ProtocolError))
+
+    def _on_stalled(self, session: Session, reason: str) -> None:
+        self._handler.on_incident(
+            "cut", {"door": self.domain, "user": session.user, "address": session.address, "reason": reason}
+        )
+        self.cut(session, messages.Refusal("slow", "you did not read what was sent to you"))
 
     def cut(self, session: Session, refusal: messages.Refusal) -> None:
         """Last words, then the connection falls; the session is gone at once."""
         if session.routing_id is not None:
-            self._send_alone(session.routing_id, refusal)
-            self._cut_descriptor(session.descriptor, soon=False)
+            self._outbox.send_alone(session.routing_id, refusal)
+            self._cut_soon(session.connection)
         self._forget(session, refusal.reason)
 
-    def _cut_descriptor(self, descriptor: int, *, soon: bool) -> None:
-        ticket = self._accepted.ticket(descriptor)
-        if soon:
-            self._cut_now(descriptor, ticket)
-        else:
-            self._loop.call_later(_LAST_WORDS_SECONDS, lambda: self._cut_now(descriptor, ticket))
+    def _cut_soon(self, connection: Accepted | None) -> None:
+        if connection is not None:
+            self._loop.call_later(_LAST_WORDS_SECONDS, lambda: self._cut_now(connection))
 
-    def _cut_now(self, descriptor: int, ticket: bytes) -> None:
-        self._accepted.cut(descriptor, ticket)
+    def _cut_now(self, connection: Accepted | None) -> None:
+        if connection is not None and not self._closed:
+            connection.cut()
+
+    def _ignore(self, routing_id: bytes) -> None:
+        """What still comes under this id was sent before its connection falls; no connection gets it again."""
+        self._former[routing_id] = self._loop.now()
 
     def _on_monitor(self) -> None:
         if self._closed:
             return
         for event in self._monitor.events():
             if event.event == monitor.ACCEPTED:
-                self._accepted.add(event.value, self._loop.now())
+                self._connections.add(event.value, self._loop.now())
             elif event.event in (monitor.DISCONNECTED, monitor.CLOSED):
-                self._accepted.remove(event.value)
+                self._connections.remove(event.value)
                 session = self._by_descriptor.pop(event.value, None)
                 if session is not None:
                     if not self._losing:
                         self._loop.at_turn_end(self._take_losses)
-                    self._losing.append((session, session.routing_id))
+                    self._losing.append((session, session.routing_id, self._loop.now()))
+        if self._connections.crowded:
+            self._cut_silent()
 
     def _take_losses(self) -> None:
-        """What a peer said before its connection fell is heard first."""
-        self._on_readable()
+        """What a peer said before its connection fell is heard first, in a bounded time."""
+        all_read, now = self._read(), self._loop.now()
         losing, self._losing = self._losing, []
-        for session, routing_id in losing:
-            if session.routing_id is not None and session.routing_id == routing_id:
+        for session, routing_id, since in losing:
+            if session.routing_id is None or session.routing_id != routing_id:
+                continue  # it is back already, or gone
+            if all_read or now - since > _HEAR_OUT_SECONDS:
                 self._lost(session)
+            else:
+                self._losing.append((session, routing_id, since))
+        if self._losing:
+            self._loop.call_later(0.0, self._take_losses)
 
     def _lost(self, session: Session) -> None:
-        if session.routing_id is None:
+        if session.routing_id is None or self._closed:
             return
         self._detach(session)
         if session.leaving:
@@ -296,82 +328,49 @@ class Door:
 
     def _forget(self, session: Session, reason: str) -> None:
         self._detach(session)
-        if self._by_token.pop(session.token, None) is not None:
+        session.end()
+        if self._by_token.pop(session.token, None) is not None and not self._closed:
             self._handler.on_gone(session, reason)
 
     def _detach(self, session: Session) -> None:
-        if session.routing_id is not None:
-            self._by_routing_id.pop(session.routing_id, None)
-            if self._by_descriptor.get(session.descriptor) is session:
-                del self._by_descriptor[session.descriptor]
-            session.routing_id, session.descriptor = None, -1
+        if session.routing_id is None:
+            return
+        self._by_routing_id.pop(session.routing_id, None)
+        self._ignore(session.routing_id)
+        connection = session.connection
+        if connection is not None and self._by_descriptor.get(connection.descriptor) is session:
+            del self._by_descriptor[connection.descriptor]
+        session.routing_id = session.connection = None
 
     def _sweep(self) -> None:
-        for descriptor, ticket in self._accepted.overdue(self._loop.now()):
-            self._accepted.cut(descriptor, ticket)
-            self._handler.on_incident("silent", {"door": self.domain, "reason": "it said nothing after connecting"})
-        self._sweep_timer = self._loop.call_later(1.0, self._sweep)
+        self._cut_silent()
+        for connection in self._unread.too_much(self._connections, self._heard_of):
+            self._handler.on_incident(
+                "cut", {"door": self.domain, "address": connection.source, "reason": "it sends without credit"}
+            )
+            connection.cut()
+        oldest = self._loop.now() - _IGNORE_SECONDS
+        while self._former and (routing_id := next(iter(self._former))) and self._former[routing_id] < oldest:
+            del self._former[routing_id]
+        self._sweep_timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    # --- sending ---------------------------------------------------------------------------------------------
+    def _heard_of(self, connection: Accepted) -> int:
+        session = self._by_descriptor.get(connection.descriptor)
+        return session.heard if session is not None else 0
 
-    def mark(self, session: Session) -> None:
-        """This session has something to say at the end of the turn."""
-        if not session.dirty:
-            session.dirty = True
-            if not self._dirty:
-                self._loop.at_turn_end(self._flush)
-            self._dirty.append(session)
+    def _cut_silent(self) -> None:
+        overdue = self._connections.overdue(self._loop.now())
+        cut = Counter(connection.source for connection in overdue if connection.cut())
+        for source, count in cut.items():
+            self._handler.on_incident(
+                "silent",
+                {"door": self.domain, "address": source, "count": str(count), "reason": "no greeting after connecting"},
+            )
 
-    def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
-        for session in dirty:
-            session.dirty = False
-            self._flush_session(session)
-        if self._ack_waiting and not self._ack_timer_set:
-            self._ack_timer_set = True
-            self._loop.call_later(limits.ACK_SECONDS, self._acknowledge)
 
-    def _flush_session(self, session: Session) -> None:
-        link = session.link
-        while session.routing_id is not None and (packet := link.next_packet()) is not None:
-            self._send_packet(session, packet)
-        if session.routing_id is not None and link.ack_owed:
-            if link.ack_urgent:
-                self._send_packet(session, link.acknowledgement())
-            else:
-                self._ack_waiting.add(session)
-        if link.unsent_bytes > limits.LINK_UNSENT_BYTES:
-            self._handler.on_incident("cut", {"door": self.domain, "user": session.user, "reason": "it does not read"})
-            session.cut(messages.Refusal("slow", "you did not read what was sent to you"))
-
-    def _acknowledge(self) -> None:
-        self._ack_timer_set = False
-        waiting, self._ack_waiting = self._ack_waiting, set()
-        for session in waiting:
-            if session.routing_id is not None and session.link.ack_owed:
-                self._send_packet(session, session.link.acknowledgement())
-
-    def _send_packet(self, session: Session, packet: list[Any]) -> None:
-        socket = self._socket
-        assert session.routing_id is not None
-        try:
-            socket.send(session.routing_id, zmq.SNDMORE | zmq.NOBLOCK)
-            last = len(packet) - 1
-            for index, frame in enumerate(packet):
-                socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if index < last else 0), copy=index == 0)
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EAGAIN:
-                self._handler.on_incident("cut", {"door": self.domain, "user": session.user, "reason": "no credit"})
-                self._accepted.cut(session.descriptor)
-            self._lost(session)
-
-    def _send_alone(self, routing_id: bytes | None, message: messages.Message) -> None:
-        if routing_id is None or self._closed:
-            return
-        try:
-            self._socket.send_multipart([routing_id, encode_message(message)], zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            log.info("a peer left before it could be answered: %s", error.strerror)
+def _refusal(error: SecureIppError) -> messages.Refusal:
+    longest = limits.TEXT_CHARS
+    return messages.Refusal(error.code, error.message[:longest], error.advice[:longest])
 
 
 def new_incarnation() -> bytes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from typing import Literal
 
+import zmq
+
 from secure_ipp import limits
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.wire import monitor, sockets
@@ -27,8 +29,20 @@ def try_door(
     Returns:
         "admitted"; "refused" (the gate said no for good); "closed" (turned away for now, or nothing there);
         "silent" (no answer in time).
+
+    Raises:
+        zmq.ZMQError: no socket could be had, or the endpoint is none.
     """
     context = sockets.make_context()
+    try:
+        return _try(context, endpoint, server_key, keys, timeout)
+    finally:
+        context.destroy(linger=0)
+
+
+def _try(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, server_key: CurvePublicKey, keys: KeyPair, timeout: float
+) -> Verdict:
     socket = sockets.connect(context, endpoint, server_key=server_key, keys=keys)
     watch = monitor.Monitor(socket)
     try:
@@ -50,4 +64,3 @@ def try_door(
     finally:
         watch.close()
         socket.close(0)
-        context.destroy(linger=0)

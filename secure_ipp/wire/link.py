@@ -17,6 +17,7 @@ from secure_ipp.errors import ProtocolError
 from secure_ipp.wire.codec import BULK, PacketDecoder, encode_message, join_packet
 from secure_ipp.wire.messages import Message
 
+_QUEUED_BYTES = 192  # what a queued message costs besides its bytes: many small ones count, too
 Frame = Any  # bytes-like, or a zmq frame that is passed on unread
 
 
@@ -53,7 +54,7 @@ class Link:
         self._ack_bytes = 0
         self.received = 0  # number of the last packet received
         self.ack_owed = False  # the other end waits for an acknowledgement of something
-        self.unsent_bytes = 0
+        self.unsent_bytes = 0  # queued, with what it costs to queue it
 
     def send(self, message: Message, frame: Frame | None = None, token: object | None = None) -> None:
         """Queue a message; `token` comes back from `take_acknowledged` when the other process has it."""
@@ -62,7 +63,7 @@ class Link:
         if len(encoded) > limits.MAX_FRAME_BYTES - limits.PACKET_BYTES:
             raise ProtocolError(f"a message of {len(encoded)} bytes is too large to send", code="too-large")
         self._queue.append((encoded, frame, size, token))
-        self.unsent_bytes += size
+        self.unsent_bytes += size + _QUEUED_BYTES
 
     def next_packet(self) -> list[Frame] | None:
         """The frames to send now, or None: nothing to say, or no credit left."""
@@ -134,6 +135,12 @@ class Link:
         self._ack_packets = self._ack_bytes = 0
         self.ack_owed = False
 
+    def drop(self) -> None:
+        """Forget all that was to be sent: the other end will not come back."""
+        for waiting in (self._queue, self._sent, self._resend):
+            waiting.clear()
+        self._sent_bytes = self.unsent_bytes = 0
+
     def take_acknowledged(self) -> list[object]:
         """Tokens of messages that the other process has, since the last call."""
         if not self._acknowledged:
@@ -163,7 +170,7 @@ class Link:
                 frames.append(item[1])
             if item[3] is not None:
                 tokens.append(item[3])
-        self.unsent_bytes -= size
+        self.unsent_bytes -= size + _QUEUED_BYTES * len(encoded)
         self._sent_number += 1
         sent = _Sent(self._sent_number, encoded, frames, size, tokens)
         self._sent.append(sent)

@@ -98,7 +98,7 @@ class Loop:
             callback = self._readers.get(source)
             if callback is not None:
                 callback()
-        while self._calls:
+        for _ in range(len(self._calls)):  # those that come meanwhile wait for the next turn
             self._calls.popleft()()
         self._run_timers()
         while self._turn_end:

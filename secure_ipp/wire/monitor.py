@@ -48,6 +48,8 @@ class Monitor:
             yield SocketEvent(event, value)
 
     def close(self) -> None:
+        for _ in self.events():
+            """Nothing may be left: libzmq would wait for room for one more event, and this thread for libzmq."""
         if not self._watched.closed:
             self._watched.disable_monitor()
         self.socket.close(0)

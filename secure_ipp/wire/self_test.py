@@ -11,10 +11,12 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+import zmq
+
 from secure_ipp import limits
 from secure_ipp.errors import PolicyError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
-from secure_ipp.wire.intruder import try_door
+from secure_ipp.wire.intruder import Verdict, try_door
 from secure_ipp.wire.loop import Loop
 
 _STRANGER_SECONDS = 0.2  # how long a stranger's try may go on after the probe was answered
@@ -55,8 +57,15 @@ class SelfTest:
         """Do not begin another round."""
         self._stopping.set()
 
+    def _try(self, endpoint: str, keys: KeyPair) -> Verdict:
+        try:
+            return try_door(endpoint, self._server_key, keys)
+        except zmq.ZMQError as error:  # descriptors have run out, say: no answer, and no end of the trials
+            _log.warning("the door %s could not be tried: %s", endpoint, error.strerror)
+            return "silent"
+
     def _try_as_stranger(self, endpoint: str) -> None:
-        if try_door(endpoint, self._server_key, self.stranger) == "admitted":
+        if self._try(endpoint, self.stranger) == "admitted":
             self._stopping.set()
             error = PolicyError(
                 f"the door {endpoint} let a stranger in; it is closed",
@@ -70,7 +79,7 @@ class SelfTest:
             for endpoint in self._endpoints:
                 stranger = threading.Thread(target=self._try_as_stranger, args=(endpoint,), daemon=True)
                 stranger.start()
-                verdict = try_door(endpoint, self._server_key, self._probe)
+                verdict = self._try(endpoint, self._probe)
                 # the gate may leave a stranger without an answer; the probe's answer shows that it is awake
                 stranger.join(_STRANGER_SECONDS)
                 if self._stopping.is_set():

@@ -10,6 +10,7 @@ from secure_ipp.wire.link import Link
 
 if TYPE_CHECKING:
     from secure_ipp.wire.codec import PacketDecoder
+    from secure_ipp.wire.cutting import Accepted
     from secure_ipp.wire.door import Door
     from secure_ipp.wire.messages import Hello, Message, Refusal
 
@@ -26,13 +27,13 @@ class Session:
     """
 
     __slots__ = (
-        "_door", "address", "descriptor", "dirty", "grant", "hello", "leaving", "link", "losses", "peer", "role",
-        "routing_id", "since", "token", "user",
+        "_door", "address", "connection", "dirty", "gone", "grant", "heard", "hello", "leaving", "link", "losses",
+        "peer", "role", "routing_id", "since", "token", "user",
     )
 
     def __init__(
-        self, door: Door, *, user: str, role: str, grant: str, hello: Hello, routing_id: bytes, descriptor: int,
-        address: str, link_decoder: PacketDecoder[Any],
+        self, door: Door, *, user: str, role: str, grant: str, hello: Hello, address: str,
+        link_decoder: PacketDecoder[Any],
     ) -> None:
         self._door = door
         self.user = user
@@ -42,18 +43,30 @@ class Session:
         self.address = address
         self.token = os.urandom(16)
         self.link = Link(link_decoder)
-        self.routing_id: bytes | None = routing_id
-        self.descriptor = descriptor
+        self.routing_id: bytes | None = None  # of its connection; None while it has none
+        self.connection: Accepted | None = None
+        self.heard = 0  # bytes read from that connection
         self.dirty = False
+        self.gone = False
         self.losses = 0
         self.since = time.time()
         self.leaving = ""
         self.peer: Any = None
 
     def send(self, message: Message, frame: Any | None = None, token: object | None = None) -> None:
-        """Queue a message; it leaves at the end of the turn, or when the peer is back and has credit."""
+        """Queue a message; it leaves at the end of the turn, or when the peer is back and has credit.
+
+        Once the session is gone, nothing is kept for it any more.
+        """
+        if self.gone:
+            return
         self.link.send(message, frame, token)
         self._door.mark(self)
+
+    def end(self) -> None:
+        """For the door: nothing goes to this peer any more, and nothing is kept for it."""
+        self.gone = True
+        self.link.drop()
 
     def cut(self, refusal: Refusal) -> None:
         """Say why, then end the session and its connection."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Protocol
+from typing import Any, Protocol
 
 import zmq
 
@@ -102,6 +102,17 @@ def connect(
     socket.setsockopt(zmq.RECONNECT_IVL, -1)
     socket.setsockopt(zmq.IPV6, int("[" in endpoint))
     return socket
+
+
+def send_packet(socket: zmq.Socket[bytes], packet: list[Any]) -> None:
+    """Send a link's frames as one message, bulk frames without a copy; never waits.
+
+    Raises:
+        zmq.ZMQError: the peer is gone, or the high-water mark is reached.
+    """
+    last = len(packet) - 1
+    for index, frame in enumerate(packet):
+        socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if index < last else 0), copy=index == 0)
 
 
 def _common(socket: zmq.Socket[bytes]) -> None:

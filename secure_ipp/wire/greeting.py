@@ -1,0 +1,107 @@
+"""The first message of a connection: what a newcomer says of itself, and what the gate says of it.
+
+Laws: user, role and grant come from the gate's properties alone, and a connection without them is refused (S4); a
+peer that chose its own routing id is refused (S5); a greeting is one frame, strictly decoded.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import socket as host_names
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Literal
+
+import zmq
+
+from secure_ipp import limits
+from secure_ipp._version import __version__
+from secure_ipp.errors import ProtocolError, Refused
+from secure_ipp.wire.codec import decode_hello
+from secure_ipp.wire.messages import Hello
+
+Role = Literal["client", "agent", "engine", "scheduler", "probe"]
+_AUTOMATIC_ID_BYTES = 5  # a NUL and a number, as libzmq makes them
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """Who is there; `hello` is the peer's own word, the rest is not."""
+
+    user: str
+    role: str
+    grant: str
+    address: str
+    hello: Hello
+
+
+def make_hello(role: Role, resume: bytes, received: int) -> Hello:
+    """What the connecting end says first.
+
+    Args:
+        resume: token of the session to go on with; empty for a new one.
+        received: number of the last packet received in it.
+    """
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = ""
+    return Hello(
+        protocol=limits.PROTOCOL, role=role, package=__version__, python=platform.python_version(), resume=resume,
+        received=received, host=_text(host_names.gethostname()), pid=os.getpid(), user=_text(user),
+    )
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()[: limits.TEXT_CHARS]
+
+
+def property_of(frame: zmq.Frame, name: str) -> str:
+    """A property of the connection that a frame came over; empty if there is none of this name."""
+    try:
+        return str(frame.get(name))
+    except (zmq.ZMQError, UnicodeDecodeError):
+        return ""
+
+
+def descriptor_of(frame: zmq.Frame) -> int:
+    """The descriptor that a frame came over, which may be another connection's by now; -1 if unknown."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1
+
+
+def read_greeting(frames: list[zmq.Frame], roles: Container[str]) -> Newcomer:
+    """Take the first message of a connection.
+
+    Args:
+        frames: the routing id and what the peer sent; unverified.
+        roles: that have a place at this door, besides the probe.
+
+    Raises:
+        ProtocolError: it is no greeting.
+        Refused: it is one that must not be answered with a welcome.
+    """
+    routing_id, first = frames[0].bytes, frames[1]
+    if property_of(first, "Identity") or len(routing_id) != _AUTOMATIC_ID_BYTES or routing_id[0] != 0:
+        raise Refused("it claimed a routing id", code="claimed-routing-id")
+    user, role, grant = (property_of(first, name) for name in ("User-Id", "Role", "Grant"))
+    if not (user and role and grant):
+        raise Refused("the gate did not say who it is", code="identity")
+    if len(frames) != 2:
+        raise ProtocolError("a greeting of several frames", code="malformed")
+    hello = decode_hello(first.buffer)
+    if hello.protocol != limits.PROTOCOL:
+        raise Refused(
+            f"it speaks protocol {hello.protocol}, this controller {limits.PROTOCOL}",
+            f"install the controller's version: pip install secure-ipp=={__version__}", code="version",
+        )
+    if hello.role != role or (role not in roles and role != "probe"):
+        raise Refused(
+            f"a key for the role {role!r} was used as {hello.role!r}",
+            "use ipcontroller-client.json for clients and ipcontroller-engine.json for engines", code="role",
+        )
+    return Newcomer(user, role, grant, property_of(first, "Peer-Address"), hello)

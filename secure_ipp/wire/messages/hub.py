@@ -1,0 +1,203 @@
+"""Between scheduler and hub, and the clients' questions that travel inside."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from secure_ipp import limits
+from secure_ipp.wire.messages.client import Outcome
+from secure_ipp.wire.messages.fields import (
+    Count,
+    Digest,
+    Kind,
+    Label,
+    Message,
+    Opaque,
+    PublicKeyBytes,
+    RequestId,
+    Seconds,
+    SessionToken,
+    TaskIds,
+    Text,
+    UserId,
+)
+from secure_ipp.wire.messages.shared import Answer, EngineInfo, Failure, Goodbye
+
+# --- scheduler -> hub ------------------------------------------------------------------------------------
+
+
+class TaskRecord(Message, frozen=True):
+    """One finished task."""
+
+    owner: UserId
+    kind: Kind
+    function: Digest
+    mode: Literal["direct", "balanced", "broadcast"]
+    label: Label
+    outcome: Outcome
+    session: SessionToken
+
+
+class EngineRecord(Message, frozen=True):
+    info: EngineInfo
+    key: PublicKeyBytes
+    agent: UserId  # grant id of the join key
+    reads_cluster_dir: bool = False
+    reads_join_file: bool = False
+
+
+class ClientRecord(Message, frozen=True):
+    user: UserId
+    name: Text
+    host: Text
+    pid: Count
+    address: Text
+    since: Seconds
+
+
+class HubRoster(Message, frozen=True, tag="hub_roster"):
+    """To the hub after each new link: all engines now there.  From the hub: those it remembers."""
+
+    engines: Annotated[list[EngineRecord], Meta(max_length=limits.TARGETS)]
+
+
+class EngineJoined(Message, frozen=True, tag="engine_joined"):
+    engine: EngineRecord
+
+
+class EngineLeft(Message, frozen=True, tag="engine_left"):
+    uuid: UserId
+    reason: Text
+
+
+class Records(Message, frozen=True, tag="records"):
+    number: Count  # of the batch; answered by RecordsKept
+    records: Annotated[list[TaskRecord], Meta(max_length=limits.RECORDS_PER_MESSAGE)]
+
+
+class AuditEvent(Message, frozen=True, tag="audit_event"):
+    """For the record: an admission, a refusal, a join, a departure."""
+
+    event: Text
+    at: Seconds
+    details: dict[Text, Text]
+
+
+class Forward(Message, frozen=True, tag="forward"):
+    """A client's question, in the one envelope that names its sender; `body` is opaque to the scheduler."""
+
+    user: UserId
+    session: SessionToken
+    request: RequestId
+    body: Opaque
+
+
+class Lookup(Message, frozen=True, tag="lookup"):
+    """Which of these tasks of this owner ended, and how?"""
+
+    request: RequestId
+    owner: UserId
+    tasks: TaskIds
+
+
+class SchedulerStatus(Message, frozen=True, tag="scheduler_status"):
+    clients: Annotated[list[ClientRecord], Meta(max_length=limits.TARGETS)]
+    tasks_waiting: Count
+    tasks_running: Count
+    tasks_done: Count
+    gate_refused: Count
+    recovering: bool
+
+
+class StopController(Message, frozen=True, tag="stop_controller"):
+    """A client with the right asked for it."""
+
+    user: UserId
+
+
+FromScheduler = (
+    HubRoster | EngineJoined | EngineLeft | Records | AuditEvent | Forward | Lookup | SchedulerStatus
+    | StopController | Goodbye
+)
+
+
+# --- hub -> scheduler ------------------------------------------------------------------------------------
+
+
+class GrantInfo(Message, frozen=True):
+    """What the gate and the rights table need of a grant (the hub has verified its signature)."""
+
+    id: UserId
+    name: Text
+    role: Literal["client", "agent"]
+    key: PublicKeyBytes
+    rights: Annotated[list[Text], Meta(max_length=16)]
+    expires: Seconds  # 0: never
+    engines: Count = limits.ENGINES_PER_JOIN_KEY
+
+
+class Grants(Message, frozen=True, tag="grants"):
+    """The whole registry, as of `version`; an absent key is refused."""
+
+    version: Count
+    grants: Annotated[list[GrantInfo], Meta(max_length=65536)]
+    retired: Annotated[list[PublicKeyBytes], Meta(max_length=65536)]  # keys once held; never welcome as new
+
+
+class Beat(Message, frozen=True, tag="beat"):
+    """The hub is alive and the registry is as of `version`."""
+
+    version: Count
+
+
+class RecordsKept(Message, frozen=True, tag="records_kept"):
+    number: Count
+
+
+class Found(Message, frozen=True, tag="found"):
+    request: RequestId
+    owner: UserId
+    outcomes: Annotated[list[Outcome], Meta(max_length=limits.TASKS_NAMED)]
+    horizon: Seconds  # a task submitted at or before this may have ended and been forgotten
+    more: bool = False  # further outcomes follow under the same request; look for what is missing after the last
+
+
+class Forwarded(Message, frozen=True, tag="forwarded"):
+    """The hub's answer to a forwarded question; goes to that session as it stands."""
+
+    session: SessionToken
+    answer: Answer | Failure
+
+
+ToScheduler = HubRoster | Grants | Beat | RecordsKept | Found | Forwarded | Goodbye
+
+
+# --- the hub's questions (inside Ask.body / Forward.body) ------------------------------------------------
+
+
+class ResultStatus(Message, frozen=True, tag="result_status"):
+    """{"pending": [...], "completed": [...], "unknown": [...]}"""
+
+    tasks: TaskIds
+
+
+class History(Message, frozen=True, tag="history"):
+    """{"tasks": [ids of the asker's finished tasks, oldest first], "next": `after` of the next page, 0 at the end}"""
+
+    after: Count = 0
+
+
+class PurgeRecords(Message, frozen=True, tag="purge_records"):
+    """{"purged": how many}"""
+
+    tasks: TaskIds  # empty: all of the asker's
+    everyone: bool = False  # needs the right `control`
+
+
+class Whois(Message, frozen=True, tag="whois"):
+    """Who am I: {"user": grant id, "name", "rights", "expires"}"""
+
+
+HubQuestion = ResultStatus | History | PurgeRecords | Whois

@@ -1,0 +1,55 @@
+"""Peers that send without credit: what the kernel took in from them, less what was read of it.
+
+libzmq hands over whole messages only, so a message without end would fill its memory unseen (S18).  An honest peer has
+a window under way, no more.  Connections are looked at when this process has grown, since asking the kernel
+about thousands of them all the time would cost more than it tells.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Iterable
+
+import zmq
+
+from secure_ipp import limits
+from secure_ipp.wire.cutting import Accepted
+
+_GROWTH_BYTES = limits.UNREAD_BYTES // 2  # of this process, between two looks
+_COMMAND_BYTES = 33  # CurveZMQ: name, nonce, authenticator and flags of a MESSAGE
+_SHORT_FRAME, _LONG_FRAME = 2, 9  # ZMTP: flags and length
+
+
+def bytes_on_the_wire(frames: list[zmq.Frame]) -> int:
+    """What a message, its routing id left out, took on the connection."""
+    total = 0
+    for frame in frames[1:]:
+        size = len(frame) + _COMMAND_BYTES
+        total += size + (_SHORT_FRAME if size <= 255 else _LONG_FRAME)
+    return total
+
+
+class UnreadWatch:
+    """Finds them."""
+
+    def __init__(self) -> None:
+        self._peak = _peak_bytes()
+
+    def too_much(self, connections: Iterable[Accepted], heard: Callable[[Accepted], int]) -> list[Accepted]:
+        """Connections to cut.
+
+        Args:
+            connections: all of them.
+            heard: bytes read from one.
+        """
+        peak = _peak_bytes()
+        if peak - self._peak < _GROWTH_BYTES:
+            return []
+        self._peak = peak
+        return [c for c in connections if c.received_bytes() - heard(c) > limits.UNREAD_BYTES]
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * limits.KIB
