@@ -6,8 +6,6 @@ from typing import Literal
 
 from secure_ipp.wire.messages.fields import Count, Message, SessionToken, Text, Version
 
-# --- greeting: alone in the first zmq message of a connection ---------------------------------------
-
 
 class Hello(Message, frozen=True, tag="hello"):
     """First words of the connecting end."""
