@@ -99,7 +99,7 @@ def _ends(results: list[Any], seconds: float = 60.0) -> tuple[list[Any], list[Ex
 
 
 def test_a_killed_engine_is_reported_at_once_and_only_its_running_task_is_lost(crashed: Any, tmp_path: Path) -> None:
-    cluster, client = crashed
+    _cluster, client = crashed
     pids = client[:].apply_sync(os.getpid)
     victim = client.ids[0]
     running = client[victim].apply_async(time.sleep, 60)
@@ -184,7 +184,7 @@ def test_scheduler_and_an_engine_killed_together_leave_one_end_for_each_task(cra
 
 
 def test_the_supervisors_death_ends_the_controller(crashed: Any) -> None:
-    cluster, client = crashed
+    cluster, _client = crashed
     found = _state(cluster)
     killed = time.monotonic()
     os.kill(found.pid, signal.SIGKILL)
