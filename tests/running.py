@@ -64,8 +64,12 @@ def command(name: str, *args: str, env: dict[str, str] | None = None, seconds: f
     )
 
 
-def our_processes() -> list[psutil.Process]:
-    """All processes that this run has started and that still run, this one and its parents excepted."""
+def our_processes(home: Path | None = None) -> list[psutil.Process]:
+    """All processes that this run has started and that still run, this one and its parents excepted.
+
+    Args:
+        home: only those of clusters in this home, as far as this user may know.
+    """
     wanted = f"{MARKER}={os.environ[MARKER]}".encode()
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
@@ -73,8 +77,11 @@ def our_processes() -> list[psutil.Process]:
         if process.pid in spared or process.info["status"] == psutil.STATUS_ZOMBIE:
             continue
         try:
-            ours = wanted in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            words = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            ours = wanted in words and (home is None or f"SECURE_IPP_HOME={home}".encode() in words)
         except PermissionError:  # not dumpable, and we are not root: go by what everybody may see
+            if home is not None:
+                continue
             uids, line = process.info["uids"], " ".join(process.info["cmdline"] or [])
             ours = bool(uids) and uids.real == os.getuid() and "secure_ipp." in line
             ours = ours and process.info["create_time"] >= BEGUN - 1

@@ -49,7 +49,7 @@ def until(process: subprocess.Popen[str], word: str) -> str:
 
 
 def nothing_is_left_of(own: RunningCluster) -> None:
-    marked = [p for p in our_processes() if p.environ().get("SECURE_IPP_HOME") == str(own.home)]
+    marked = our_processes(own.home)
     assert not marked, [p.cmdline() for p in marked]
     left = {path.name for path in own.place.runtime_path.iterdir()}
     assert left <= {"controller.lock", "registry.lock"}, left
@@ -126,6 +126,24 @@ def test_killing_the_supervisor_ends_the_controller_within_two_seconds(own: Runn
     assert gone([pids["hub"], pids["scheduler"]], 2.0)
     stopped = own.stop()
     assert stopped.returncode == 0
+    nothing_is_left_of(own)
+
+
+@pytest.mark.parametrize("victim", ["hub", "scheduler"])
+def test_a_process_that_dies_is_told_of_and_started_again(own: RunningCluster, victim: str) -> None:
+    init(own)
+    process = foreground(own, "-n", "1")
+    until(process, "Ctrl-C stops it")
+    client = own.client()
+    before = own.pids()
+    os.kill(before[victim], signal.SIGKILL)
+    until(process, f"the {victim} had died and is running again")
+    after = own.pids()
+    assert after[victim] != before[victim] and after["supervisor"] == before["supervisor"]
+    assert client[:].apply_sync(lambda: 7) == [7]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(15) == 0
+    process.communicate()
     nothing_is_left_of(own)
 
 

@@ -24,7 +24,7 @@ def test_the_demo_accounts_for_every_file_and_refuses_the_stranger(home: Path, o
     assert len(report["largest"]) == 10 and report["lines"] > 100_000
     assert list(own_tmp.glob("secure-ipp-*")) == []  # the keys are gone
     assert list(home.iterdir()) == []  # the user's own home is not touched
-    assert not [p for p in our_processes() if p.environ().get("SECURE_IPP_HOME") == str(home)]
+    assert not our_processes(home)
 
 
 def test_a_file_that_nobody_answered_for_or_an_open_door_is_a_failure() -> None:
