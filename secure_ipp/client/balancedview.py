@@ -101,15 +101,14 @@ class LoadBalancedView(View):
             ordered: iterating gives values in the order of the sequence, rather than of arrival.
             return_exceptions: errors stand for the tasks that they ended, rather than being raised.
         """
-        with self.temp_flags(label=label or self.label):
-            return self._map_parts(
-                f, sequences, dist="b", chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions,
-                elementwise=True, block=self._blocks(block),
-            )
+        return self._map_parts(
+            f, sequences, dist="b", chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions,
+            elementwise=True, block=self._blocks(block), label=label,
+        )
 
     def _map_parts(
         self, f: Callable[..., Any], sequences: tuple[Any, ...], *, dist: str, chunksize: int | None, ordered: bool,
-        return_exceptions: bool, elementwise: bool, block: bool,
+        return_exceptions: bool, elementwise: bool, block: bool, label: str | None = None,
     ) -> Any:
         chunk = 1 if chunksize is None else int(chunksize)
         if chunk < 1:
@@ -126,7 +125,7 @@ class LoadBalancedView(View):
             sizes = [min(chunk, length - start) for start in starts]
         pack = submission.packer(for_chunks(f) if elementwise and not whole else f)
         session, placement = self.client.session, self._placement()
-        call = self._call(f)
+        call = self._call(f, label)
         tasks = session.new_tasks(call, [-1] * (length if whole else len(sizes)))
         result = AsyncMapResult(
             self.client, tasks, call.name, partition=None if whole else partition("b"), sizes=sizes, ordered=ordered,

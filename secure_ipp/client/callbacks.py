@@ -29,7 +29,11 @@ class Callbacks:
                 return
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="secure-ipp-callbacks", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # the interpreter is ending: nobody is left to be called back
+                    self._ended = True
+                    return
         self._queue.put(callback)
 
     def end(self) -> None:

@@ -135,9 +135,8 @@ class Client(Controls):
             IndexError: one that was named is not there.
             TypeError: they are not named by ints.
         """
+        self.need_engines()
         ids = self.session.receiver.roster.ids
-        if not ids:
-            self.need_engines()
         if targets is None or (isinstance(targets, str) and targets == "all"):
             return list(ids)
         if isinstance(targets, int):
@@ -170,6 +169,7 @@ class Client(Controls):
         Raises:
             NoEnginesRegistered: there are none.
         """
+        self.session.receiver.gather()
         if not self.session.receiver.roster.ids:
             self.session.check()
             raise NoEnginesRegistered()

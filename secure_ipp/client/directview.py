@@ -84,22 +84,21 @@ class DirectView(View):
         Args:
             return_exceptions: an error stands for the part that it ended, rather than being raised.
         """
-        with self.temp_flags(label=label or self.label):
-            return self._map_parts(
-                f, sequences, dist="b", chunksize=None, ordered=True, return_exceptions=return_exceptions,
-                elementwise=True, block=self._blocks(block),
-            )
+        return self._map_parts(
+            f, sequences, dist="b", chunksize=None, ordered=True, return_exceptions=return_exceptions,
+            elementwise=True, block=self._blocks(block), label=label,
+        )
 
     def _map_parts(
         self, f: Callable[..., Any], sequences: tuple[Any, ...], *, dist: str, chunksize: int | None, ordered: bool,
-        return_exceptions: bool, elementwise: bool, block: bool,
+        return_exceptions: bool, elementwise: bool, block: bool, label: str | None = None,
     ) -> Any:
         way = partition(dist)
         cut = as_sequences(sequences)
         engines = self._engines()[0][: max(1, len(cut[0]))]
         parts = list(zip(*(way.split(one, len(engines)) for one in cut), strict=True)) if len(cut[0]) else []
         pack = submission.packer(for_chunks(f) if elementwise else f)
-        call = Call(name_of(f), "apply", self._label())
+        call = Call(name_of(f), "apply", self._label(label))
         tasks, requests = self._send_each(call, (pack(tuple(part)) for part in parts), engines[: len(parts)])
         result = AsyncMapResult(
             self.client, tasks, call.name, partition=way, sizes=[len(part[0]) for part in parts], ordered=ordered,

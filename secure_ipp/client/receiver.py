@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from secure_ipp import limits
 from secure_ipp.client.callbacks import Callbacks
 from secure_ipp.client.ledger import Ledger, Request
 from secure_ipp.client.questions import Questions, error_of
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("secure_ipp.client")
 
 
+_RETURN_SECONDS = 2 * limits.RECONNECT_MAX_SECONDS  # engines try again within half of it
+
+
 class Receiver:
     """Owns the state that the I/O thread writes; other threads read it under `lock` or `changed`."""
 
@@ -48,6 +52,8 @@ class Receiver:
         self.welcome: messages.Welcome | None = None
         self.error: SecureIppError | None = None  # why there is no connection, and never will be
         self.closed = threading.Event()
+        self._returning: frozenset[int] = frozenset()  # engines that a restarted scheduler may not have heard of yet
+        self._returned_by = 0.0
         self._fetching: dict[str, tuple[messages.Outcome, Assembly]] = {}
         self._due: dict[AsyncResult, None] = {}
         self._send_due = False
@@ -63,6 +69,9 @@ class Receiver:
     def on_welcome(self, welcome: messages.Welcome) -> None:
         if not welcome.resumed:
             self._fetching.clear()
+            if self.welcome is not None:
+                self._returning = frozenset(self.roster.ids)
+                self._returned_by = time.monotonic() + _RETURN_SECONDS
             self._send_all(self.ledger.new_session())
             for message in self.questions.new_session():
                 self._send(message)
@@ -91,6 +100,16 @@ class Receiver:
 
     def on_closed(self) -> None:
         self.closed.set()
+
+    def gather(self) -> None:
+        """Wait a moment, after a restart of the scheduler, for the engines that were there before (any thread)."""
+        if self._returning and time.monotonic() < self._returned_by:
+            with self.changed:
+                self.changed.wait_for(
+                    lambda: self.error is not None or self._returning <= self.roster.engines.keys(),
+                    self._returned_by - time.monotonic(),
+                )
+        self._returning = frozenset()
 
     # --- sending ---------------------------------------------------------------------------------------------
 

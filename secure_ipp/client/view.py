@@ -127,7 +127,7 @@ class View:
 
     def _map_parts(
         self, f: Callable[..., Any], sequences: tuple[Any, ...], *, dist: str, chunksize: int | None, ordered: bool,
-        return_exceptions: bool, elementwise: bool, block: bool,
+        return_exceptions: bool, elementwise: bool, block: bool, label: str | None = None,
     ) -> Any:
         """For ParallelFunction: call with parts of the sequences, or with their elements."""
         raise NotImplementedError

@@ -261,3 +261,18 @@ def test_a_failing_callback_stops_nothing(desk, caplog):
     assert done.wait(5)
     assert seen == [7]
     desk.receiver.callbacks.end()
+
+
+def test_after_a_restart_engines_are_given_a_moment_to_return(desk):
+    import threading
+
+    def info(n):
+        return messages.EngineInfo(n, f"u{n}", "h", 1)
+
+    desk.receiver.on_welcome(welcome())
+    desk.say(messages.Roster([info(0), info(1)], [], True))
+    desk.receiver.on_welcome(welcome())
+    desk.say(messages.Roster([], [], True))
+    threading.Timer(0.05, lambda: desk.say(messages.Roster([info(0), info(1)], []))).start()
+    desk.receiver.gather()
+    assert desk.receiver.roster.ids == (0, 1)
