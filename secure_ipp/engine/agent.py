@@ -2,15 +2,17 @@
 
 `python -m secure_ipp.engine.agent` reads an `AgentBootstrap` from its stdin.  Laws.
 - The template is started before the join key is read (S12); engines get session keys, never the join key.
-- SIGTERM, SIGINT, a dismissal or the final loss of the scheduler end it in order: engines first.  Whatever kills it
-  kills them.
+- SIGTERM, SIGINT, SIGHUP, a dismissal or the final loss of the scheduler end it in order: engines first.  Whatever
+  kills it kills them.
 - It runs no user code and unpickles nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -39,6 +41,7 @@ from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.loop import Loop
 
 log = logging.getLogger("secure_ipp.engine")
+_END_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _STOP_SECONDS = 2.0  # between asking an engine to end and killing it
 
 
@@ -92,14 +95,12 @@ class Agent:
         reading, writing = os.pipe()
         for descriptor in (reading, writing):
             os.set_blocking(descriptor, False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in _END_SIGNALS:
+            signal.signal(number, lambda *_: None)  # the loop reads of it
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
         def heard() -> None:
-            numbers = os.read(reading, 64)
-            if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            if _END_SIGNALS.intersection(os.read(reading, 64)):
                 self._end("the agent was asked to stop", 0)
 
         self._loop.add_reader(reading, heard)
@@ -306,6 +307,9 @@ def run_agent(bootstrap: AgentBootstrap, template: TemplateNursery | None) -> in
         return 2
     if bootstrap.ready_fd >= 0:
         os.set_inheritable(bootstrap.ready_fd, False)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # each engine takes two descriptors here; macOS has no "most"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return Agent(bootstrap, capability, Loop(), template).run()
 
 

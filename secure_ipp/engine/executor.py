@@ -77,7 +77,7 @@ class Executor:
 
     def run(self, task: Task) -> Finished:
         """Run one task to its end."""
-        started = time.time()
+        started = task.since = time.time()
         self._page.started = task.number
         self._capture.begin(task.number)
         self._count = 0

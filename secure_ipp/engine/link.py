@@ -24,6 +24,7 @@ from secure_ipp.errors import SecureIppError
 from secure_ipp.wire import messages
 from secure_ipp.wire.loop import Loop
 
+_MOMENT_SECONDS = 0.05  # a task that has run for so long is said to have started
 log = logging.getLogger("secure_ipp.engine")
 
 
@@ -51,7 +52,6 @@ class EngineLink:
         self._end = end
         self._results = Results()
         self._ticking = False
-        self._watched: tuple[Task, float] | None = None  # the running task, since when it was seen
         self._said_started = 0
         self.connection: Any = None
         self._handlers: dict[type, Callable[[Any, list[memoryview]], None]] = {
@@ -138,13 +138,10 @@ class EngineLink:
     def _tick(self) -> None:
         """While there is work: say what runs long, and pass on what it writes."""
         running = self._board.running
-        if running is None:
-            self._watched = None
-        elif self._watched is None or self._watched[0] is not running:
-            self._watched = (running, time.time())
-        elif running.number > self._said_started:
+        since = 0.0 if running is None or running.number <= self._said_started else running.since
+        if running is not None and since and time.time() - since >= _MOMENT_SECONDS:
             self._said_started = running.number
-            self.connection.send(messages.Started(running.number, self._watched[1]))
+            self.connection.send(messages.Started(running.number, since))
         self._capture.drain()
         for number, events in self._capture.take():
             self._tell(number, events)

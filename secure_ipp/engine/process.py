@@ -68,12 +68,15 @@ class Engine:
         self._executor.take_signals()
         sys.setswitchinterval(_SWITCH_SECONDS)
         self._status = 0
+        pid = os.getpid()
         talker = threading.Thread(target=self._talk, name="secure-ipp-io", daemon=True)
         talker.start()
         while (task := self._ready.get()) is not None:
             if not self._board.claim(task):
                 continue
             finished = self._executor.run(task)
+            if os.getpid() != pid:
+                os._exit(0)  # user code forked, and the child came back as if it were the engine
             self._done.append(finished)
             self._board.finished()
             del task, finished
@@ -168,6 +171,7 @@ def run_engine(agent_socket: int, page: int) -> None:
         agent = socket.socket(fileno=agent_socket)
         bootstrap = msgspec.json.decode(read_line(agent_socket), type=EngineBootstrap)
         log_to(bootstrap.log_file, bootstrap.log_level)
+        sys.argv = [""]
         if bootstrap.work_dir:
             os.chdir(bootstrap.work_dir)
         add_working_directory()

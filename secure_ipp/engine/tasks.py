@@ -42,9 +42,10 @@ class Task:
         body: the buffers; empty until they are complete.
         function: what `assign.function` names, once it is here.
         error: why it must not run at all.
+        since: when it was started, seconds since the epoch; 0: not yet.
     """
 
-    __slots__ = ("assembly", "assign", "body", "error", "function", "number")
+    __slots__ = ("assembly", "assign", "body", "error", "function", "number", "since")
 
     def __init__(self, assign: Assign) -> None:
         self.number = assign.number
@@ -53,6 +54,7 @@ class Task:
         self.function: CachedFunction | None = None
         self.error: ErrorInfo | None = None
         self.assembly: Assembly | None = None
+        self.since = 0.0
 
     @property
     def complete(self) -> bool:

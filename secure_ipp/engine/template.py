@@ -24,6 +24,7 @@ import msgspec
 from secure_ipp import hardening
 from secure_ipp.engine import apart
 from secure_ipp.engine.bootstrap import Lines, TemplateEvent, TemplateOrder, send_line
+from secure_ipp.engine.logs import log_to
 
 log = logging.getLogger("secure_ipp.engine")
 _NUMERIC_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -135,7 +136,7 @@ def main(descriptor: int, parent: int) -> None:
     """Run the template over an inherited socket."""
     hardening.end_with_parent(parent)
     os.setsid()  # Ctrl-C at the terminal is for the agent to hear
-    logging.basicConfig(format="%(asctime)s template[%(process)d] %(levelname)s %(message)s", level="WARNING")
+    log_to(None, "WARNING")
     import secure_ipp.engine.process  # what every engine needs is imported once, here
     from secure_ipp.engine.shell import build_shell
 

@@ -289,3 +289,13 @@ def test_forked_children_of_user_code_print_to_their_task(engine: Engine) -> Non
     number = stage.assign(uuid, calls.pack_execute(fork))
     stage.result(uuid, number)
     assert "child" in stage.output(number)
+
+
+def test_forked_child_that_returns_is_no_second_engine(engine: Engine) -> None:
+    stage, uuid = engine
+    code = (
+        "import os, sys\ndef f():\n    pid = os.fork()\n    if pid == 0:\n        sys.exit(1)\n"
+        "    return os.waitpid(pid, 0)[1]"
+    )
+    assert stage.apply(uuid, define(code)) == 0
+    assert stage.apply(uuid, define("def f(): return 1")) == 1
