@@ -71,7 +71,8 @@ def created_at(pid: int) -> float:
 
 def runs(pid: int, created: float) -> bool:
     """Whether this very process, not another of the same number, is running here."""
-    return abs(created_at(pid) - created) <= START_TIME_SLACK
+    found = created_at(pid)
+    return found > 0 and abs(found - created) <= START_TIME_SLACK
 
 
 def write_state(place: ClusterPlace, state: ControllerState) -> None:
