@@ -94,7 +94,10 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is FunctionType and is_of_main(obj):
             return self._reduce_function(obj)
-        return super().reducer_override(obj)
+        reduced = super().reducer_override(obj)
+        if reduced is not NotImplemented:  # a function or class that cloudpickle carries, with all its state
+            self.stateful = True
+        return reduced
 
     def _reduce_function(self, function: FunctionType) -> tuple[Any, ...]:
         carried, left_out = self._carried(function)

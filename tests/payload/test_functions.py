@@ -101,6 +101,20 @@ def test_self_referring_closure(main: dict[str, Any]) -> None:
     assert run(f, {}, 6) == 720
 
 
+def test_closures_of_modules_are_rebuilt_each_time(main: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("makes_counters")
+    count_code = "    def count():\n        nonlocal n\n        n += 1\n        return n\n"
+    exec(f"def make():\n    n = 0\n{count_code}    return count", vars(module))
+    monkeypatch.setitem(sys.modules, "makes_counters", module)
+    count = module.make()
+    packed = pack_function(count)
+    assert packed.rebuild_each_time and not packed.cacheable
+    count()
+    assert pack_function(count).digest != packed.digest
+    assert run(count, {}) == 2
+    assert pack_function(define(main, "class C:\n    n = 0\ndef f():\n    return C.n")).rebuild_each_time
+
+
 def test_mutable_defaults_are_rebuilt_each_time(main: dict[str, Any]) -> None:
     f = define(main, "def f(x, seen=[]):\n    seen.append(x)\n    return len(seen)")
     packed = pack_function(f)
