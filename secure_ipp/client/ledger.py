@@ -92,6 +92,11 @@ class Ledger:
         return [task_id for task_id in list(self.open) if task_id not in self._attached]
 
     @property
+    def undelivered(self) -> bool:
+        """Arguments of some unfinished task are still here."""
+        return any(task.request is not None and not task.request.delivered for task in self.open.values())
+
+    @property
     def waiting(self) -> bool:
         """Some requests have not been sent."""
         return bool(self._direct or self._balanced)

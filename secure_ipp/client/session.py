@@ -131,7 +131,11 @@ class Session:
             self._loop.call_later(0.05, self._stop_when_closed)
 
     def close(self, timeout: float = limits.CLOSE_SECONDS) -> None:
-        """Flush, say goodbye and end the thread; what is unfinished here ends in `ClientClosed`."""
+        """Flush, say goodbye and end the thread; what is unfinished here ends in `ClientClosed`.
+
+        Args:
+            timeout: seconds for the arguments of what was called to reach the cluster.
+        """
         if self._closing or os.getpid() != self._pid:
             return
         self._closing = True
@@ -148,13 +152,21 @@ class Session:
         self.receiver.callbacks.end()
 
     def _end(self, timeout: float) -> None:
-        receiver = self.receiver
-        assert receiver.connection is not None
         self._drain_all()
+        self._end_when_delivered(time.monotonic() + timeout)
+
+    def _end_when_delivered(self, deadline: float) -> None:
+        receiver = self.receiver
+        connection = receiver.connection
+        assert connection is not None
         if receiver.error is not None:
             receiver.closed.set()
             return
-        receiver.connection.close("the client was closed", timeout)
+        remaining = deadline - time.monotonic()
+        if remaining > 0 and connection.connected and receiver.ledger.undelivered:
+            self._loop.call_later(0.02, lambda: self._end_when_delivered(deadline))
+            return
+        connection.close("the client was closed", max(0.2, remaining))
         receiver.fail(ClientClosed(
             "the client was closed before this ended",
             "the task goes on at its engine; another client of this identity can get its result by its id",

@@ -161,6 +161,16 @@ def test_only_what_the_scheduler_has_not_heard_of_counts_as_queued(monkeypatch):
     assert ledger.queued(["a", "nobody"]) == []
 
 
+def test_arguments_count_as_delivered_when_the_other_process_has_them():
+    ledger = Ledger()
+    add(ledger, submit("a"))
+    assert ledger.undelivered
+    requests = [request for _, request in ledger.next_messages()]
+    assert ledger.undelivered
+    ledger.acknowledged(requests)
+    assert not ledger.undelivered
+
+
 def test_an_aborted_queued_request_is_never_sent(monkeypatch):
     monkeypatch.setattr(limits, "OWNER_TASKS", 1)
     ledger = Ledger()

@@ -135,6 +135,11 @@ class TestClient:
             result.get(5)
         assert rc.get_result(result.msg_ids[0]).get(10) == "late"
 
+    def test_large_arguments_reach_their_engine_before_the_client_is_gone(self, cluster, rc, dv):
+        with cluster.client() as client:
+            client[0].push({"large": np.ones(1_000_000)})
+        assert rc[0].apply_sync(ipp.interactive(lambda: large.sum())) == 1_000_000  # noqa: F821  at the engine
+
     def test_another_session_gets_the_results_of_its_identity(self, cluster, rc, lv):
         pending = lv.apply_async(nap, 0.4, "soon")
         done = lv.apply_async(abs, -5)
