@@ -16,9 +16,22 @@ from typing import Any
 import msgspec
 
 from secure_ipp import limits
-from secure_ipp.errors import EnvironmentProblem, SecureIppError
+from secure_ipp.errors import (
+    CapabilityError,
+    ControllerUnreachable,
+    EnvironmentProblem,
+    PrivateFileError,
+    ProtocolError,
+    Refused,
+    SecureIppError,
+    UsageError,
+)
 
 LINE_BYTES = 1 * limits.MIB
+_BY_CODE: dict[str, type[SecureIppError]] = {
+    kind.code: kind
+    for kind in (CapabilityError, ControllerUnreachable, PrivateFileError, ProtocolError, Refused, UsageError)
+}
 
 
 class SupervisorBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,9 +100,10 @@ def parse_event(line: bytes, source: str) -> dict[str, Any]:
 
 
 def failure_of(event: dict[str, Any], source: str) -> SecureIppError:
-    """The error that a `failed` event tells of."""
+    """The error that a `failed` event tells of, of the branch that its code stands for."""
     message = str(event.get("message") or f"{source} failed")
-    return EnvironmentProblem(message, str(event.get("advice", "")), code=str(event.get("code") or "environment"))
+    code = str(event.get("code") or EnvironmentProblem.code)
+    return _BY_CODE.get(code, EnvironmentProblem)(message, str(event.get("advice", "")), code=code)
 
 
 def failed_line(error: SecureIppError) -> bytes:

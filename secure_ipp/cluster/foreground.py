@@ -23,6 +23,9 @@ from secure_ipp.cluster.restarts import describe
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.keys.places import ClusterPlace
 
+# an agent that finds no controller gives up and says why; that must come before our own patience ends
+JOIN_SECONDS = limits.AGENT_PATIENCE_SECONDS + limits.ENGINES_START_SECONDS
+
 Say = Callable[[str], None]
 
 
@@ -124,7 +127,7 @@ def _engines(engine_file: Path, place: ClusterPlace | None, wanted: Wanted, say:
         preload=list(wanted.preload), end_with_us=not wanted.background, quiet=wanted.background,
     )
     try:
-        agent.wait_for("engine", limits.ENGINES_START_SECONDS, count=wanted.engines)
+        agent.wait_for("engine", JOIN_SECONDS, count=wanted.engines)
     except BaseException:
         agent.stop()
         if place is not None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from secure_ipp.cluster import bootstrap
 from secure_ipp.cluster.bootstrap import SupervisorBootstrap, parse_event, read_bootstrap
-from secure_ipp.errors import EnvironmentProblem
+from secure_ipp.errors import ControllerUnreachable, EnvironmentProblem, Refused
 
 
 def told(data: bytes) -> SupervisorBootstrap:
@@ -61,6 +61,17 @@ def test_garbage_from_a_child_is_an_error_and_nothing_else(line: bytes) -> None:
         assert isinstance(parse_event(line, "the hub")["event"], str)
     except EnvironmentProblem as error:
         assert "the hub" in error.message
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("unreachable", ControllerUnreachable), ("refused", Refused), ("port-in-use", EnvironmentProblem), ("", None)],
+)
+def test_a_childs_failure_keeps_its_branch(code: str, kind: type[Exception] | None) -> None:
+    line = bootstrap.failed_line(ControllerUnreachable("m", "a", code=code))
+    error = bootstrap.failure_of(parse_event(line, "the agent"), "the agent")
+    assert type(error) is (kind or EnvironmentProblem)
+    assert (error.message, error.advice) == ("m", "a")
 
 
 def test_an_endless_line_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
