@@ -75,6 +75,7 @@ class EngineLink:
         if welcome.resumed:
             return
         self._results.forget_readings()
+        asked = self._board.new_session()
         kept = self._results.unacknowledged()
         self.connection.send(
             replace(
@@ -84,6 +85,7 @@ class EngineLink:
         )
         for result in kept:
             self.connection.send(result)
+        self._act(asked)
 
     def on_message(self, message: Any, frames: list[memoryview]) -> None:
         self._handlers[type(message)](message, frames)

@@ -194,6 +194,20 @@ class TaskBoard:
             return _NOTHING
         return [Say(Cancelled(given_back)), *self._advance()]
 
+    def new_session(self) -> list[Action]:
+        """The scheduler has forgotten what it was sending: drop what will never be complete, ask for the rest anew.
+
+        With a task whose body was under way go all behind it, so that they are placed anew in their order; to be
+        called before `live`.
+        """
+        for place, task in enumerate(self._line):
+            if task.assembly is not None:
+                for dropped in list(self._line)[place:]:
+                    self._give_back(dropped.number)
+                break
+        self._wanted = {key: waiting for key, waiting in self._wanted.items() if waiting}
+        return [Say(EngineNeedsFunction(*key)) for key in self._wanted]
+
     def _give_back(self, number: int) -> bool:
         task = self._unclaimed.pop(number, None)
         if task is None:

@@ -11,6 +11,7 @@ Laws.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -141,6 +142,8 @@ def main(descriptor: int, parent: int) -> None:
     from secure_ipp.engine.shell import build_shell
 
     build_shell()
+    gc.collect()
+    gc.freeze()  # what is shared stays shared: engines' collections do not touch it
     channel = socket.socket(fileno=descriptor)
     child = Template(channel).serve()
     if child is None:

@@ -135,6 +135,22 @@ def test_report_names_what_is_here() -> None:
     assert [live.number for live in board.live()] == [2]
 
 
+def test_new_session_drops_what_will_never_be_complete_and_what_is_behind() -> None:
+    board = TaskBoard()
+    (start,) = board.assign(assign(1))
+    assert isinstance(start, Start)
+    board.assign(assign(2, function=DIGEST))
+    board.assign(assign(3, body=[], sizes=[10]))
+    board.assign(assign(4))
+    board.assign(assign(5, function=DIGEST))
+    board.assign(assign(6, function=b"o" * 32))
+    assert said(board.new_session()) == [EngineNeedsFunction("u", DIGEST)]
+    assert [live.number for live in board.live()] == [1, 2]
+    assert board.highest == 6
+    assert started(board.function(EngineFunction("u", DIGEST, CODE))) == [2]
+    assert started(board.assign(assign(7))) == [7]
+
+
 def test_cache_is_bounded_for_each_owner() -> None:
     cache = FunctionCache(bytes_per_owner=100)
     codes = [bytes([i]) * 40 for i in range(4)]
