@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from secure_ipp.client.errors import CompositeError, TaskAborted, TimeoutError, WrongMoment, collect_exceptions
+from secure_ipp.client.errors import CompositeError, TaskAborted, TimeoutError, WrongMoment
 from secure_ipp.client.progress import progress_bar
 from secure_ipp.client.session import answer
 from secure_ipp.client.taskfacts import TaskFacts
@@ -54,6 +54,7 @@ class AsyncResult(futures.Future[Any], TaskFacts):
         self._listening = 0  # threads that wait for single tasks
         self._arrivals: list[Task] | None = None
         self._values: list[Any] | None = None
+        self._errors: list[Any] = []
         self._parts: tuple[AsyncResult, ...] | None = None
         self.streaming = 0
         self._watch()
@@ -159,12 +160,12 @@ class AsyncResult(futures.Future[Any], TaskFacts):
             self._wait_for(lambda: self._failures > 0, limit)
             if self._failures and not self.done():
                 failed = [t for t in self._tasks if t.outcome is not None and t.outcome.status != "ok"]
-                self._raise([self._value(task) for task in failed])
+                self._raise([self._value(task) for task in failed])  # all of them ended badly
         if not self._wait(limit):
             raise TimeoutError("Result not ready.")
         values = self._all_values()
-        if not keep and self._may_have_errors:
-            self._raise(values)
+        if not keep and self._errors:
+            self._raise(self._errors)
         return self._reconstruct(values)
 
     def _value(self, task: Task) -> Any:
@@ -174,17 +175,13 @@ class AsyncResult(futures.Future[Any], TaskFacts):
         if self._values is None:
             trust = self._session.trust
             self._values = [task.result(trust) for task in self._tasks]
-            self._may_have_errors = any(isinstance(value, BaseException) for value in self._values)
+            self._errors = [task.result(trust) for task in self._tasks if task.bad]
         return self._values
 
-    _may_have_errors = False
-
-    def _raise(self, values: Sequence[Any]) -> None:
+    def _raise(self, errors: Sequence[Any]) -> NoReturn:
         if self._single:
-            if isinstance(values[0], BaseException):
-                raise values[0]
-        else:
-            collect_exceptions(values, self._fname)
+            raise errors[0]
+        raise CompositeError(f"one or more exceptions raised in: {self._fname}", errors)
 
     def _reconstruct(self, values: list[Any]) -> Any:
         return values[0] if self._single else list(values)
@@ -221,7 +218,7 @@ class AsyncResult(futures.Future[Any], TaskFacts):
         if not self.done():
             raise WrongMoment("this result is not there yet", "wait for it first")
         self._all_values()
-        return not self._may_have_errors
+        return not self._errors
 
     def wait_for_output(self, timeout: float | None = -1) -> bool:
         """Wait until all output is here: an engine's output comes before its task's end."""
@@ -342,7 +339,7 @@ class AsyncResult(futures.Future[Any], TaskFacts):
         self._session.check_waiting()
         self._wait_for(lambda: task.outcome is not None, None)
         value = self._value(task)
-        if isinstance(value, BaseException) and not self._return_exceptions:
+        if task.bad and not self._return_exceptions:
             raise CompositeError(f"one or more exceptions raised in: {self._fname}", [value])
         return value
 

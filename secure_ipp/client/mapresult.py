@@ -94,6 +94,6 @@ class AsyncMapResult(AsyncResult):
                 continue
             seen.add(task.id)
             value = self._value(task)
-            if isinstance(value, BaseException) and not self._return_exceptions:
+            if task.bad and not self._return_exceptions:
                 raise CompositeError(f"one or more exceptions raised in: {self._fname}", [value])
             yield from self._pieces(value)

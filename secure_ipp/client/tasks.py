@@ -83,7 +83,7 @@ class Task:
     """One task of this client, or one of its identity's that it asked for."""
 
     __slots__ = (
-        "__weakref__", "_value", "buffers", "call", "engine", "groups", "id", "outcome", "printed", "received",
+        "__weakref__", "_value", "bad", "buffers", "call", "engine", "groups", "id", "outcome", "printed", "received",
         "request", "submitted",
     )
 
@@ -99,6 +99,7 @@ class Task:
         self.received = 0.0
         self.request: Request | None = None
         self._value = _NOT_LOADED
+        self.bad = False  # its value, once asked for, is the error that it ended with
 
     def output(self) -> Printed:
         """Where its output is kept; made when there is some."""
@@ -109,6 +110,7 @@ class Task:
     def fail(self, error: SecureIppError) -> None:
         """Let this error be its result, whatever its outcome will say."""
         self._value = error
+        self.bad = True
 
     def result(self, trust: objects.Trust) -> Any:
         """Its value, or the error that it ended with (as a value).
@@ -119,7 +121,11 @@ class Task:
         if self._value is _NOT_LOADED:
             outcome = self.outcome
             assert outcome is not None
-            self._value = self._load(outcome, trust) if outcome.status == "ok" else self._error(outcome)
+            if outcome.status == "ok":
+                self._value = self._load(outcome, trust)
+            else:
+                self.bad = True
+                self._value = self._error(outcome)
             self.buffers = None
             if len(outcome.body) > 1 or (outcome.body and len(outcome.body[0]) > _SMALL):
                 self.outcome = msgspec.structs.replace(outcome, body=[])
@@ -134,6 +140,7 @@ class Task:
         try:
             return objects.loads(buffers, trust=trust)
         except objects.UntrustedResult as error:
+            self.bad = True
             return error
         except Exception as error:  # noqa: BLE001  a result's own code, or a class that is absent here
             failed = KernelError(
@@ -141,6 +148,7 @@ class Task:
                 "return plain data, or make the result's class importable here too",
             )
             failed.__cause__ = error
+            self.bad = True
             return failed
 
     def _error(self, outcome: messages.Outcome) -> KernelError:

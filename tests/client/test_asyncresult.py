@@ -67,6 +67,16 @@ def test_the_error_of_one_task_is_raised_as_it_is_and_of_several_composed(desk):
     assert str(mixed[2]) == "[2:apply] ValueError: no"
 
 
+def test_an_exception_that_was_returned_is_a_value(desk):
+    one, two = desk.tasks(), desk.tasks(2)
+    single, several = desk.result(one, single=True), desk.result(two)
+    for task in one + two:
+        desk.end(task.id, KeyError("a value"))
+    assert isinstance(single.get(), KeyError)
+    assert single.successful()
+    assert [type(value) for value in several] == [KeyError] * 2
+
+
 def test_first_exception_is_raised_before_the_others_end(desk):
     tasks = desk.tasks(2)
     result = desk.result(tasks)
