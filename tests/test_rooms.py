@@ -1,0 +1,62 @@
+"""What each room may do, where import-linter cannot see it: calls, not imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "secure_ipp"
+
+ONLY_IN = {
+    "exec": ("engine/",),
+    "eval": ("engine/",),
+    "os.fork": ("engine/", "cluster/"),
+    "os.system": (),
+    "os.popen": (),
+    "os.execv": ("engine/", "cluster/"),
+    "os.execve": ("engine/", "cluster/"),
+    "subprocess.getoutput": (),
+}
+
+
+def _name(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return f"{node.value.id}.{node.attr}"
+    return ""
+
+
+def _calls() -> Iterator[tuple[str, str, ast.Call]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                yield path.relative_to(PACKAGE).as_posix(), _name(node.func), node
+
+
+@pytest.mark.parametrize("name", ONLY_IN)
+def test_a_call_stays_in_its_room(name: str) -> None:
+    strangers = {file for file, called, _ in _calls() if called == name and not file.startswith(ONLY_IN[name] or "-")}
+    assert strangers == set()
+
+
+def test_no_process_is_started_through_a_shell() -> None:
+    """S22: argv lists only."""
+    through_shell = [
+        (file, node.lineno)
+        for file, _, node in _calls()
+        for keyword in node.keywords
+        if keyword.arg == "shell" and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
+    ]
+    assert through_shell == []
+
+
+def test_no_file_is_longer_than_a_head_can_hold() -> None:
+    long = {
+        path.relative_to(PACKAGE).as_posix(): lines
+        for path in PACKAGE.rglob("*.py") if (lines := len(path.read_text().splitlines())) > 400
+    }
+    assert long == {}
