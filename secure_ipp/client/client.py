@@ -82,6 +82,8 @@ class Client(Controls):
         warn_of_python(self.session.start(float(timeout)))
 
     def __repr__(self) -> str:
+        if not hasattr(self, "session"):
+            return "<Client that was never connected>"  # as in the traceback of its own making
         state = "closed" if self.session.closed else f"{len(self)} engines"
         return f"<Client of {self.session.capability.cluster!r} as {self.session.capability.name!r}: {state}>"
 

@@ -13,6 +13,7 @@ from secure_ipp.errors import UsageError
 from secure_ipp.keys.capability import Capability, load_capability, parse_capability
 from secure_ipp.keys.owned import made_here
 from secure_ipp.keys.places import ClusterPlace, cluster_name
+from secure_ipp.keys.private_files import MissingFile
 from secure_ipp.payload.objects import Trust
 from secure_ipp.wire.messages import Welcome
 
@@ -35,7 +36,7 @@ def find_capability(
         if not isinstance(place, ClusterPlace):
             name = cluster if isinstance(cluster, str) else str(getattr(cluster, "name", "") or "")
             place = ClusterPlace(cluster_name(name, profile or "", cluster_id or ""))
-        capability = load_capability(place.client_file)
+        capability = _of_own_cluster(place)
     elif isinstance(connection_info, Mapping):
         capability = parse_capability(dict(connection_info))
     elif isinstance(connection_info, str | os.PathLike):
@@ -46,6 +47,19 @@ def find_capability(
             "give the path of a connection file, or its contents as a dict",
         )
     return capability.require_role("client")
+
+
+def _of_own_cluster(place: ClusterPlace) -> Capability:
+    try:
+        return load_capability(place.client_file)
+    except MissingFile:
+        which = "" if place.name == "default" else f" --cluster {place.name}"
+        raise MissingFile(
+            f"cluster {place.name!r} has no {place.client_file.name} in {place.dir}",
+            f"make keys once (secure-ipp keys init{which}), see which clusters there are (ipcluster list), or name the "
+            "connection file that the cluster's owner gave you",
+            code="no-keys",
+        ) from None
 
 
 def refuse_tunnels(**given: Any) -> None:
