@@ -17,5 +17,7 @@ def map_chunk(f: Callable[..., Any], *pieces: Iterable[Any]) -> list[Any]:
 def for_chunks(f: Callable[..., Any]) -> Callable[..., Any]:
     """The function that maps `f` onto a chunk; what `f` depends on, it depends on too."""
     if isinstance(f, dependent):
-        return dependent(partial(map_chunk, f.f), f.df, *f.dargs, **f.dkwargs)
+        mapped = dependent(partial(map_chunk, f.f), f.df, *f.dargs, **f.dkwargs)
+        mapped.__name__ = f.__name__
+        return mapped
     return partial(map_chunk, f)

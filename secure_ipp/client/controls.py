@@ -120,25 +120,32 @@ class Controls:
         Args:
             restart: they are replaced by fresh ones.
             hub: the controller ends too, and this client is closed.
-            block: wait until they are gone.
+            block: wait until they are gone, and their successors there.
         """
         engines = [] if hub or targets is None or targets == "all" else self.engines(targets)
-        gone = set(engines or self.session.receiver.roster.ids)
+        receiver = self.session.receiver
+        before = dict(receiver.roster.engines)
+        gone = {before[engine].uuid for engine in engines or before}
         asked = self.session.ask(
             lambda number: messages.Shutdown(number, engines, hub, restart and not hub), repeatable=False
         )
-        receiver = self.session.receiver
         if self._blocks(block):
             try:
                 answer(asked, _ANSWER_SECONDS)
             except SecureIppError:
                 if not (hub and receiver.error is not None):
                     raise  # a controller that ends may not say so any more
-            if not restart and not hub:
+            if not hub:
+                wanted = len(before) if restart else 0
                 with receiver.changed:
-                    receiver.changed.wait_for(lambda: gone.isdisjoint(receiver.roster.ids), _LEAVE_SECONDS)
+                    receiver.changed.wait_for(lambda: self._replaced(gone, wanted), _LEAVE_SECONDS)
         if hub:
             self.close()
+
+    def _replaced(self, gone: set[str], wanted: int) -> bool:
+        """Are these engines gone, and so many there?"""
+        there = self.session.receiver.roster.engines
+        return len(there) >= wanted and gone.isdisjoint(info.uuid for info in there.values())
 
     def _maybe_wait(self, future: Future[Any], block: bool | None) -> Any:
         if not self._blocks(block):

@@ -513,6 +513,31 @@ def test_an_engine_that_dies_takes_its_task_and_no_other(home):
         one.stop()
 
 
+def test_engines_are_replaced_and_ended(home):
+    one = running.RunningCluster(engines=2, home=home)
+    one.start()
+    try:
+        with one.client() as client:
+            client.wait_for_engines(2, timeout=30)
+            before = client[:].apply_sync(os.getpid)
+            client.shutdown(targets=1, restart=True, block=True)
+            after = client[:].apply_sync(os.getpid)
+            assert len(after) == 2
+            assert len(set(before) & set(after)) == 1
+            client.shutdown(targets=client.ids[0], block=True)
+            assert len(client) == 1
+            client.shutdown(block=True)
+            with pytest.raises(ipp.NoEnginesRegistered):
+                client[:].apply_sync(abs, 1)
+            with pytest.raises(ipp.NoEnginesRegistered):
+                client.load_balanced_view().apply_sync(abs, 1)
+            client.shutdown(hub=True, block=True)
+            with pytest.raises(ClientClosed):
+                client.queue_status()
+    finally:
+        one.stop()
+
+
 def test_work_goes_on_when_the_scheduler_dies(home):
     import signal
 
