@@ -229,7 +229,10 @@ class Core:
         """After each batch of events."""
         self.clients.recover(now)
         self.dispatch.turn(now)
-        for lookup in self.recovery.lookups():
+        lookups = self.recovery.lookups()
+        if lookups:
+            self.flush_records()  # what has just ended must be on record before the hub is asked for it
+        for lookup in lookups:
             self.board.to_hub(lookup)
 
     def flush_records(self) -> None:

@@ -104,12 +104,23 @@ class SchedulerProcess:
     def _end(self) -> None:
         if self._self_test is not None:
             self._self_test.stop()
+        if self._failure is None:
+            self._take_leave()
         for door in self._doors:
             door.close()
         self._leave_hub()
         self._gate.stop()
         self._loop.close()
         _log.info("the scheduler has ended")
+
+    def _take_leave(self) -> None:
+        """Tell every peer that this is the end, so that nobody looks for a controller that was stopped."""
+        sessions = [session for door in self._doors for session in door.sessions if session.routing_id is not None]
+        for session in sessions:
+            session.send(messages.Goodbye("the controller was stopped"))
+        until = time.monotonic() + _GOODBYE_SECONDS
+        while time.monotonic() < until and any(s.routing_id is not None and not s.link.idle for s in sessions):
+            self._loop.turn(0.05)
 
     def _leave_hub(self) -> None:
         """Say what is left to say, and goodbye."""
