@@ -26,6 +26,7 @@ from secure_ipp.wire.loop import Loop, Timer
 log = logging.getLogger("secure_ipp.wire")
 
 _FIRST_ATTEMPT_SECONDS = 1.0  # from connect to welcome; later ones are longer
+_FALLEN = "the connection was closed"
 _LAST_TRY_SECONDS = 0.1  # less patience than this is not worth another try
 _READ_BATCH = 256  # zmq messages taken in before the loop turns
 _NOTICED_SECONDS = limits.HEARTBEAT_TIMEOUT_SECONDS  # after which the door has noticed a loss, too
@@ -213,10 +214,8 @@ class Connection:
         if remaining < _LAST_TRY_SECONDS:
             self._fail(self._unreachable())
             return
-        rounds = self._tries // len(self._doors)
-        if rounds == 0:
-            wait = 0.0
-        else:
+        rounds, wait = self._tries // len(self._doors), 0.0
+        if rounds:
             wait = min(limits.RECONNECT_MAX_SECONDS, limits.RECONNECT_FIRST_SECONDS * 2 ** min(rounds, 6))
             wait = min(wait * random.uniform(0.7, 1.3), remaining - _LAST_TRY_SECONDS)
         self._retry_timer = self._loop.call_later(wait, self._attempt)
@@ -259,9 +258,7 @@ class Connection:
 
     def _on_monitor(self) -> None:
         watching = self._monitor
-        if watching is None:
-            return
-        for event in watching.events():
+        for event in watching.events() if watching is not None else ():
             if event.event == monitor.HANDSHAKE_SUCCEEDED:
                 self._encrypted = True
             elif event.event == monitor.HANDSHAKE_FAILED_AUTH:
@@ -285,7 +282,7 @@ class Connection:
 
     def _reason(self, event: int) -> str:
         if self._welcomed:
-            return "the connection was closed"
+            return _FALLEN
         if event == monitor.CLOSED:
             return "nothing listens there"
         if self._encrypted:
@@ -381,8 +378,8 @@ class Connection:
                     sockets.send_packet(socket, link.acknowledgement())
                 elif self._ack_timer is None:
                     self._ack_timer = self._loop.call_later(limits.ACK_SECONDS, self._acknowledge)
-        except zmq.ZMQError as error:
-            self._lose(f"cannot send: {error.strerror}")
+        except zmq.ZMQError:
+            self._cannot_send()
             return
         if self._closing and link.idle:
             self._closed()
@@ -392,5 +389,12 @@ class Connection:
         if self._socket is not None and self._welcomed and self._link.ack_owed:
             try:
                 sockets.send_packet(self._socket, self._link.acknowledgement())
-            except zmq.ZMQError as error:
-                self._lose(f"cannot send: {error.strerror}")
+            except zmq.ZMQError:
+                self._cannot_send()
+
+    def _cannot_send(self) -> None:
+        """The connection has fallen, and the monitor has not said so yet."""
+        socket = self._socket
+        self._take_what_came()
+        if self._socket is socket:
+            self._lose(_FALLEN)
