@@ -50,28 +50,143 @@ class Wanted:
     preload: tuple[str, ...] = ()
 
 
+class Interruptions:
+    """Ctrl-C and its like, as KeyboardInterrupt; held back where they would lose sight of what was just started."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._came = False
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """The signal handler. Once it has raised, later signals change nothing: the stopping is under way."""
+        if self._held:
+            self._came = True
+            return
+        self._held = True
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, a signal waits for the end of the block."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._came:
+            self._held = True
+            raise KeyboardInterrupt
+
+
+class Run:
+    """What one command has started, and how it all ends."""
+
+    def __init__(self, place: ClusterPlace | None, wanted: Wanted, say: Say) -> None:
+        self._place = place
+        self._wanted = wanted
+        self._say = say
+        self._interruptions = Interruptions()
+        self._started: list[launch.Started] = []
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """Stop at the end all that was started and not let go, last first; Ctrl-C is one such end."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        usual = {number: signal.signal(number, self._interruptions.handle) for number in numbers}
+        try:
+            with suppress(KeyboardInterrupt):
+                yield
+        finally:
+            for number in usual:
+                signal.signal(number, signal.SIG_IGN)
+            if self._started:
+                self._say("stopping ...")
+            while self._started:
+                self._stop(self._started[-1])
+            for number, handler in usual.items():
+                signal.signal(number, handler)
+
+    def controller(self) -> None:
+        """Start one; returns when its doors are open."""
+        assert self._place is not None
+        wanted, place = self._wanted, self._place
+        with self._interruptions.held():
+            controller = launch.start_controller(
+                place, client_port=wanted.client_port, engine_port=wanted.engine_port, bind=wanted.bind,
+                scheme=wanted.scheme, log_level=wanted.log_level, tether=not wanted.background,
+                quiet=wanted.background,
+            )
+            self._started.append(controller)
+        controller.wait_for("ready", limits.CONTROLLER_START_SECONDS)
+        self._say(
+            f"controller of cluster {place.name!r} is ready, process {controller.pid}; logs in {place.log_dir}"
+        )
+
+    def engines(self, engine_file: Path) -> None:
+        """Start an agent; returns when its engines have their places."""
+        wanted = self._wanted
+        with self._interruptions.held():
+            agent = launch.start_agent(
+                engine_file, wanted.engines, place=self._place, log_level=wanted.log_level, work_dir=wanted.work_dir,
+                preload=list(wanted.preload), end_with_us=not wanted.background, quiet=wanted.background,
+            )
+            self._started.append(agent)
+        agent.wait_for("engine", JOIN_SECONDS, count=wanted.engines)
+        self._say(f"{wanted.engines} engines are ready; their agent is process {agent.pid}")
+
+    def let_go(self) -> None:
+        """Leave all of it running."""
+        with self._interruptions.held():
+            while self._started:
+                self._started.pop().let_go()
+
+    def stay(self) -> None:
+        """Hear events until the first that was started ends; the end of others is told, and borne."""
+        first = self._started[0]
+        with selectors.DefaultSelector() as selector:
+            for one in self._started:
+                selector.register(one, selectors.EVENT_READ, one)
+            while True:
+                for key, _ in selector.select():
+                    child: launch.Started = key.data
+                    for event in child.take_events():
+                        _tell(child, event, self._say)
+                    if not child.ended():
+                        continue
+                    selector.unregister(child)
+                    status = self._stop(child)
+                    if child is not first:
+                        self._say(f"{child.what} has ended ({describe(status)}); more engines: ipcluster engines")
+                    elif status != 0:
+                        raise EnvironmentProblem(f"{child.what} ended with {describe(status)}", "see its log file")
+                    else:
+                        self._say(f"{child.what} has ended")
+                        return
+
+    def _stop(self, child: launch.Started) -> int:
+        status = child.stop()
+        if self._place is not None:
+            state.remove_agent(self._place, child.pid)
+        self._started.remove(child)
+        return status
+
+
 def run_cluster(place: ClusterPlace, wanted: Wanted, say: Say) -> None:
     """Start a controller and engines; in the foreground, stay until told to stop or until the controller ends.
 
     Raises:
         SecureIppError: it could not be started, or the controller ended with an error.
     """
-    started: list[launch.Started] = []
-    with _stopping(place, started, say):
-        controller = launch.start_controller(
-            place, client_port=wanted.client_port, engine_port=wanted.engine_port, bind=wanted.bind,
-            scheme=wanted.scheme, log_level=wanted.log_level, tether=not wanted.background, quiet=wanted.background,
-        )
-        started.append(controller)
-        controller.wait_for("ready", limits.CONTROLLER_START_SECONDS)
-        say(f"controller of cluster {place.name!r} is ready, process {controller.pid}; logs in {place.log_dir}")
+    run = Run(place, wanted, say)
+    with run.stopping():
+        run.controller()
         if wanted.engines:
-            started.append(_engines(place.engine_file, place, wanted, say))
+            run.engines(place.engine_file)
         if wanted.background:
-            _let_go(started)
+            run.let_go()
         else:
             say("Ctrl-C stops it")
-            _stay(started, place, say)
+            run.stay()
 
 
 def run_engines(engine_file: Path, place: ClusterPlace | None, wanted: Wanted, say: Say) -> None:
@@ -84,90 +199,14 @@ def run_engines(engine_file: Path, place: ClusterPlace | None, wanted: Wanted, s
     Raises:
         SecureIppError: it could not be started, or ended with an error.
     """
-    started: list[launch.Started] = []
-    with _stopping(place, started, say):
-        started.append(_engines(engine_file, place, wanted, say))
+    run = Run(place, wanted, say)
+    with run.stopping():
+        run.engines(engine_file)
         if wanted.background:
-            _let_go(started)
+            run.let_go()
         else:
             say("Ctrl-C stops them")
-            _stay(started, place, say)
-
-
-# --- steps -------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _stopping(place: ClusterPlace | None, started: list[launch.Started], say: Say) -> Iterator[None]:
-    """Stop all that is in `started` at the end, last first; Ctrl-C is one such end."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    usual = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        with suppress(KeyboardInterrupt):
-            yield
-    finally:
-        for number in usual:
-            signal.signal(number, signal.SIG_IGN)
-        if started:
-            say("stopping ...")
-        for one in reversed(started):
-            one.stop()
-            if place is not None:
-                state.remove_agent(place, one.pid)
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-
-def _engines(engine_file: Path, place: ClusterPlace | None, wanted: Wanted, say: Say) -> launch.Started:
-    agent = launch.start_agent(
-        engine_file, wanted.engines, place=place, log_level=wanted.log_level, work_dir=wanted.work_dir,
-        preload=list(wanted.preload), end_with_us=not wanted.background, quiet=wanted.background,
-    )
-    try:
-        agent.wait_for("engine", JOIN_SECONDS, count=wanted.engines)
-    except BaseException:
-        agent.stop()
-        if place is not None:
-            state.remove_agent(place, agent.pid)
-        raise
-    say(f"{wanted.engines} engines are ready; their agent is process {agent.pid}")
-    return agent
-
-
-def _let_go(started: list[launch.Started]) -> None:
-    for one in started:
-        one.let_go()
-    started.clear()
-
-
-def _stay(started: list[launch.Started], place: ClusterPlace | None, say: Say) -> None:
-    """Hear events until the first of `started` ends; the end of others is told, and borne."""
-    first = started[0]
-    with selectors.DefaultSelector() as selector:
-        for one in started:
-            selector.register(one, selectors.EVENT_READ, one)
-        while True:
-            for key, _ in selector.select():
-                child: launch.Started = key.data
-                for event in child.take_events():
-                    _tell(child, event, say)
-                if not child.ended():
-                    continue
-                selector.unregister(child)
-                status = child.stop()
-                started.remove(child)
-                if place is not None:
-                    state.remove_agent(place, child.pid)
-                if child is not first:
-                    say(f"{child.what} has ended ({describe(status)}); more engines: ipcluster engines")
-                elif status != 0:
-                    raise EnvironmentProblem(f"{child.what} ended with {describe(status)}", "see its log file")
-                else:
-                    say(f"{child.what} has ended")
-                    return
+            run.stay()
 
 
 def _tell(one: launch.Started, event: dict[str, Any], say: Say) -> None:
