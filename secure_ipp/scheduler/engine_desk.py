@@ -59,7 +59,7 @@ class EngineDesk:
             task = make_task(settled[0], settled[1], live.task, now)
         else:
             task = _unseen(live.owner, live.task, now)
-        task.attempt = live.attempt
+        task.attempt, task.state = live.attempt, TaskState.SUBMITTED
         task.to(TaskState.STARTED if live.state == "started" else TaskState.ASSIGNED)
         self._board.owner(live.owner).live[live.task] = task
         if task.function:
@@ -116,7 +116,7 @@ class EngineDesk:
         else:
             settled = self._recovery.settle(message.owner, message.task)
             task = make_task(*settled, message.task, now) if settled else _unseen(message.owner, message.task, now)
-            task.attempt = message.attempt
+            task.attempt, task.state = message.attempt, TaskState.SUBMITTED
             task.engine, task.number = engine, message.number
             task.to(TaskState.ASSIGNED)
             if task.function:
