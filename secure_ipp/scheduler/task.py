@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from typing import Any, Literal
 
-from secure_ipp.errors import SecureIppError
 from secure_ipp.wire.messages import Kind
 
 Mode = Literal["direct", "balanced", "broadcast"]
@@ -37,8 +36,8 @@ _NEXT: dict[TaskState, frozenset[TaskState]] = {
 }
 
 
-class IllegalTransition(SecureIppError):
-    """A defect of ours: a task was moved where its table does not lead."""
+class IllegalTransition(RuntimeError):
+    """A defect of ours, no peer's or user's: a task was moved where its table does not lead."""
 
 
 class Task:
