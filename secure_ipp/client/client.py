@@ -58,17 +58,20 @@ class Client(Controls):
         timeout: float = limits.CONNECT_SECONDS, cluster_id: str | None = None, cluster: Any = None,
         results: str | None = None,
     ) -> None:
-        refuse_tunnels(sshserver=sshserver, sshkey=sshkey, password=password, paramiko=paramiko)
-        if profile_dir is not None or ipython_dir is not None:
-            raise UsageError(
-                "clusters do not lie in IPython's profile directories", "name the connection file, or the cluster"
+        try:
+            refuse_tunnels(sshserver=sshserver, sshkey=sshkey, password=password, paramiko=paramiko)
+            if profile_dir is not None or ipython_dir is not None:
+                raise UsageError(
+                    "clusters do not lie in IPython's profile directories", "name the connection file, or the cluster"
+                )
+            if not timeout > 0:
+                raise UsageError(f"a timeout is a positive number of seconds, not {timeout!r}")
+            capability = find_capability(
+                url_file if connection_info is None else connection_info, profile=profile, cluster_id=cluster_id,
+                cluster=cluster,
             )
-        if not timeout > 0:
-            raise UsageError(f"a timeout is a positive number of seconds, not {timeout!r}")
-        capability = find_capability(
-            url_file if connection_info is None else connection_info, profile=profile, cluster_id=cluster_id,
-            cluster=cluster,
-        )
+        finally:
+            connection_info = url_file = password = None  # a traceback may be shown with its variables (S11)
         self.cluster = None if isinstance(cluster, str) else cluster
         self.profile = profile or "default"
         self.block = False

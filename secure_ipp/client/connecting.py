@@ -31,22 +31,29 @@ def find_capability(
     Raises:
         SecureIppError: there is none, or it is no client's, or somebody else could have changed it.
     """
-    if connection_info is None:
-        place = getattr(cluster, "place", None)
-        if not isinstance(place, ClusterPlace):
-            name = cluster if isinstance(cluster, str) else str(getattr(cluster, "name", "") or "")
-            place = ClusterPlace(cluster_name(name, profile or "", cluster_id or ""))
-        capability = _of_own_cluster(place)
-    elif isinstance(connection_info, Mapping):
-        capability = parse_capability(dict(connection_info))
-    elif isinstance(connection_info, str | os.PathLike):
-        capability = load_capability(Path(connection_info).expanduser())
-    else:
-        raise UsageError(
-            f"connection_info cannot be a {type(connection_info).__name__}",
-            "give the path of a connection file, or its contents as a dict",
-        )
+    try:
+        if connection_info is None:
+            capability = _of_own_cluster(_place_of(profile, cluster_id, cluster))
+        elif isinstance(connection_info, Mapping):
+            capability = parse_capability(dict(connection_info))
+        elif isinstance(connection_info, str | os.PathLike):
+            capability = load_capability(Path(connection_info).expanduser())
+        else:
+            raise UsageError(
+                f"connection_info cannot be a {type(connection_info).__name__}",
+                "give the path of a connection file, or its contents as a dict",
+            )
+    finally:
+        connection_info = None  # it may hold a secret, and an error's traceback may be shown with its variables (S11)
     return capability.require_role("client")
+
+
+def _place_of(profile: str | None, cluster_id: str | None, cluster: Any) -> ClusterPlace:
+    place = getattr(cluster, "place", None)
+    if isinstance(place, ClusterPlace):
+        return place
+    name = cluster if isinstance(cluster, str) else str(getattr(cluster, "name", "") or "")
+    return ClusterPlace(cluster_name(name, profile or "", cluster_id or ""))
 
 
 def _of_own_cluster(place: ClusterPlace) -> Capability:
