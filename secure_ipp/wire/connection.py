@@ -206,7 +206,7 @@ class Connection:
             lasted = now - self._welcomed_at > limits.RECONNECT_MAX_SECONDS
             self._tries = 0 if lasted else len(self._doors)  # one that falls at once is not tried at once
             self._resume_timer = self._loop.call_later(limits.RESUME_SECONDS + _NOTICED_SECONDS, self._give_session_up)
-            log.warning("connection lost: %s; trying again", reason)
+            log.info("connection lost: %s; trying again", reason)
             self._handler.on_lost(reason)
         if self._ended:
             return
