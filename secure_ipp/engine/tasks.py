@@ -121,7 +121,7 @@ class TaskBoard:
         tasks += [(task, "queued") for _, task in sorted(self._unclaimed.copy().items()) if task is not running]
         return [
             LiveTask(task.assign.owner, task.assign.task, task.assign.attempt, task.number,
-                     "started" if state == "started" else "queued")
+                     task.assign.ticket, "started" if state == "started" else "queued")
             for task, state in tasks
         ]
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from secure_ipp import limits
 from secure_ipp.errors import Refused
 from secure_ipp.scheduler.board import Board
 from secure_ipp.scheduler.dispatch import Dispatch
@@ -74,9 +76,11 @@ class AgentDesk:
         self._new_id = new_id
         self.keys: dict[bytes, SessionKey] = {}
         self._by_uuid: dict[str, SessionKey] = {}
-        self._spent: set[bytes] = set()  # keys of engines that ended
-        self.reserved: frozenset[bytes] = frozenset()  # keys of the registry, present and past
-        self._agents: list[AgentPeer] = []
+        self._of_user: dict[str, int] = {}  # how many keys each join key has in use
+        self._spent: OrderedDict[bytes, None] = OrderedDict()  # keys of engines that ended
+        self._reserved: frozenset[bytes] = frozenset()  # keys of the registry, present and past
+        self._unconnected: set[str] = set()  # engines whose connection is gone, for now
+        self._keys_went = False
         self._deaths: dict[str, tuple[float, messages.EngineDeath]] = {}
 
     def key_of(self, uuid: str) -> SessionKey | None:
@@ -88,23 +92,21 @@ class AgentDesk:
 
     # --- sessions ----------------------------------------------------------------------------------------------
 
-    def joined(self, agent: AgentPeer) -> None:
-        self._agents.append(agent)
-
     def join(self, agent: AgentPeer, message: messages.Join, now: float) -> None:
         """It says which of its engines died while nobody listened."""
         for death in message.dead:
-            known = self._by_uuid.get(death.uuid)
-            if known is not None and known.user != agent.user:
+            known, remembered = self._by_uuid.get(death.uuid), self._recovery.by_uuid(death.uuid)
+            owner = known.user if known is not None else remembered.agent if remembered is not None else agent.user
+            if owner != agent.user:
                 raise Refused("an agent reported the death of another one's engine", code="agent")
-            self._recovery.declared_dead(death.uuid)
-            if known is not None:
+            if known is None:
+                self._recovery.declared_dead(death.uuid)
+            elif known.agent is agent or not known.agent.present:
                 self._bury(death, now)
 
     def left(self, agent: AgentPeer, reason: str, now: float) -> None:
         """Its engines go with it."""
         agent.present = False
-        self._agents.remove(agent)
         for uuid in list(agent.engines):
             known = self._by_uuid.get(uuid)
             if known is not None and known.agent is agent:
@@ -114,7 +116,8 @@ class AgentDesk:
 
     def announce(self, agent: AgentPeer, message: messages.Announce) -> None:
         answers = [self._announced(agent, key) for key in message.keys]
-        self._keys_changed()
+        self._keys_went = False
+        self._keys_changed()  # before the answer leaves: the engine may knock at once
         for answer in answers:
             self._board.send_to(agent.session, answer, None)
 
@@ -126,41 +129,70 @@ class AgentDesk:
             known.agent = agent
             agent.engines.add(known.uuid)
             return messages.Announced(key, known.uuid)
-        if key in self.reserved or key in self._spent:
+        if key in self._reserved or key in self._spent:
             return messages.Announced(key, "", "this key was known before; an engine needs a new one")
-        in_use = sum(1 for other in self.keys.values() if other.user == agent.user)
+        in_use = self._of_user.get(agent.user, 0)
         if in_use >= agent.limit:
             return messages.Announced(key, "", f"this engine file allows {agent.limit} engines, and they are there")
-        remembered = self._recovery.remembered.get(key)
-        same = remembered is not None and remembered.agent == agent.user
-        uuid = remembered.info.uuid if remembered is not None and same else self._new_id()
+        if len(self.keys) >= limits.TARGETS:
+            return messages.Announced(key, "", f"a cluster has at most {limits.TARGETS} engines, and they are there")
+        remembered = self._recovery.by_key(key)
+        if remembered is not None and remembered.agent != agent.user:
+            return messages.Announced(key, "", "this key is another engine's")
+        uuid = remembered.info.uuid if remembered is not None else self._new_id()
         self.keys[key] = self._by_uuid[uuid] = SessionKey(key, uuid, agent)
+        self._of_user[agent.user] = in_use + 1
         agent.engines.add(uuid)
         return messages.Announced(key, uuid)
+
+    def registry(self, reserved: frozenset[bytes], limits_of: Mapping[str, int], now: float) -> None:
+        """The registry has changed.
+
+        Args:
+            reserved: keys that it holds or ever held; engines under one of them end.
+            limits_of: engines that each join key allows.
+        """
+        self._reserved = reserved
+        for known in list(self.keys.values()):
+            known.agent.limit = limits_of.get(known.user, 0)
+            if known.key in reserved:
+                self._end(known.uuid, None, "its key is in the registry now", now)
+
+    def turn(self) -> None:
+        """Keys that went are taken from the gate once in a turn, however many they are."""
+        if self._keys_went:
+            self._keys_went = False
+            self._keys_changed()
 
     # --- deaths ----------------------------------------------------------------------------------------------------
 
     def died(self, agent: AgentPeer, message: messages.EngineDied, now: float) -> None:
-        if message.death.uuid not in agent.engines:
+        uuid = message.death.uuid
+        if uuid in agent.engines:
+            self._bury(message.death, now)
+        elif uuid in self._by_uuid:
             raise Refused("an agent reported the death of an engine that is not its own", code="agent")
-        self._bury(message.death, now)
+        # else it was given up here before its agent knew
 
     def _bury(self, death: messages.EngineDeath, now: float) -> None:
-        """Wait a moment for its last words, which travel on another connection."""
+        """Wait a moment for its last words, which travel on another connection, if there still is one."""
         self._deaths[death.uuid] = (now + _DEATH_SECONDS, death)
+        if death.uuid in self._unconnected or self._board.engines.by_uuid(death.uuid) is None:
+            self._conclude(death.uuid, now)
 
     def connection_lost(self, uuid: str, now: float) -> None:
         """An engine's connection is gone; if it is known to be dead, there is nothing left to hear."""
         if uuid in self._deaths:
             self._conclude(uuid, now)
+        elif uuid in self._by_uuid:
+            self._unconnected.add(uuid)
+
+    def connection_back(self, uuid: str) -> None:
+        self._unconnected.discard(uuid)
 
     def tick(self, now: float) -> None:
         for uuid in [uuid for uuid, (due, _) in self._deaths.items() if now >= due]:
             self._conclude(uuid, now)
-
-    def never_connected(self, uuid: str, now: float) -> bool:
-        """Whether a dead engine has no connection to wait for."""
-        return uuid in self._deaths and self._board.engines.by_uuid(uuid) is None
 
     def _conclude(self, uuid: str, now: float) -> None:
         _, death = self._deaths.pop(uuid)
@@ -178,16 +210,27 @@ class AgentDesk:
     def _end(self, uuid: str, started: int | None, reason: str, now: float) -> None:
         known = self._by_uuid.pop(uuid, None)
         if known is not None:
-            self.keys.pop(known.key, None)
-            self._spent.add(known.key)
+            del self.keys[known.key]
+            self._spent[known.key] = None
+            if len(self._spent) > limits.SPENT_KEYS:
+                self._spent.popitem(last=False)
+            left = self._of_user[known.user] - 1
+            if left:
+                self._of_user[known.user] = left
+            else:
+                del self._of_user[known.user]
             known.agent.engines.discard(uuid)
-            self._keys_changed()
+            self._keys_went = True
         self._deaths.pop(uuid, None)
+        self._unconnected.discard(uuid)
         engine = self._board.engines.by_uuid(uuid)
         self._recovery.declared_dead(uuid)
         if engine is None:
             return
         self._dispatch.engine_died(engine, started, reason, now)
+        # the hub must know the ends before it forgets the engine: after a restart nobody else does
+        for batch in self._board.records.batches():
+            self._board.to_hub(batch)
         self._board.to_hub(messages.EngineLeft(uuid, reason[:1000]))
         self._board.tell_everyone(messages.Roster([], [engine.id], False, {engine.id: reason[:1000]}))
 

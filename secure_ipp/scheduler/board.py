@@ -13,8 +13,9 @@ from typing import Any
 
 from secure_ipp import limits
 from secure_ipp.scheduler.dependencies import Ended
-from secure_ipp.scheduler.engines import EngineRoom
+from secure_ipp.scheduler.engines import Engine, EngineRoom
 from secure_ipp.scheduler.functions import Functions
+from secure_ipp.scheduler.quota import Account, Charge
 from secure_ipp.scheduler.records import RecordBook
 from secure_ipp.scheduler.task import Task
 from secure_ipp.scheduler.tickets import Tickets
@@ -28,9 +29,16 @@ class ClientPeer:
         session: opaque; where messages to it go.
         rights: of the live grant; replaced when the registry changes.
         backlog: messages that must wait behind something of the same session (order is promised).
+        decided: resent messages that may be placed when all that was resent before them is decided.
+        unwanted: tasks that were aborted before it was known what became of them.
+        charges: by task, what its unfinished requests take.
+        asked: ends of tasks that it asked for and has not heard of; `questions`: of the hub.
     """
 
-    __slots__ = ("backlog", "present", "rights", "session", "token", "user", "waits_for")
+    __slots__ = (
+        "account", "asked", "backlog", "charges", "decided", "forbidden_at", "present", "questions", "rights",
+        "session", "token", "unwanted", "user", "waits_for",
+    )
 
     def __init__(self, session: Any, user: str, token: bytes, rights: frozenset[str]) -> None:
         self.session = session
@@ -40,17 +48,31 @@ class ClientPeer:
         self.present = True
         self.backlog: deque[Any] = deque()
         self.waits_for: bytes | None = None  # digest of a function that it was asked for
+        self.decided: list[Any] = []
+        self.unwanted: set[str] = set()
+        self.account = Account()
+        self.charges: dict[str, Charge] = {}
+        self.asked = 0
+        self.questions = 0
+        self.forbidden_at = 0.0
+
+    def discharge(self, task_id: str) -> None:
+        """A task that this session sent is over, or was never taken."""
+        charge = self.charges.pop(task_id, None)
+        if charge is not None:
+            charge.release(task_id)
 
 
 class Owner:
     """One identity's tasks."""
 
-    __slots__ = ("ended", "live", "peers")
+    __slots__ = ("account", "ended", "live", "peers")
 
     def __init__(self) -> None:
         self.live: dict[str, Task] = {}
         self.ended: OrderedDict[str, Ended] = OrderedDict()
         self.peers: list[ClientPeer] = []
+        self.account = Account()
 
     def end(self, task: Task, ended: Ended) -> None:
         self.live.pop(task.id, None)
@@ -63,6 +85,11 @@ class Owner:
         if task_id in self.live:
             return None
         return self.ended[task_id]
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of it is under way."""
+        return not (self.live or self.peers)
 
 
 Send = Callable[[Any, Message, Any], None]
@@ -87,7 +114,7 @@ class Board:
         self.functions = Functions()
         self.owners: dict[str, Owner] = {}
         self.records = RecordBook()
-        self.wanted_functions: dict[tuple[str, bytes], set[str]] = {}  # engine uuids that wait for one
+        self.wanted_functions: dict[tuple[str, bytes], set[Engine]] = {}  # engines that wait for one
         self.done = 0
 
     def owner(self, user: str) -> Owner:
@@ -105,6 +132,3 @@ class Board:
         for owner in self.owners.values():
             for peer in owner.peers:
                 self.send(peer, message)
-
-    def live_count(self) -> int:
-        return sum(len(owner.live) for owner in self.owners.values())

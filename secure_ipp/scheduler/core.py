@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from secure_ipp import limits
 from secure_ipp.access import rights
 from secure_ipp.errors import Refused
 from secure_ipp.scheduler.agent_desk import AgentDesk, AgentPeer, random_id
@@ -21,6 +22,7 @@ from secure_ipp.scheduler.dispatch import Dispatch
 from secure_ipp.scheduler.engine_desk import EngineDesk
 from secure_ipp.scheduler.engines import Engine
 from secure_ipp.scheduler.recovery import Recovery
+from secure_ipp.scheduler.returning import Returning
 from secure_ipp.scheduler.tickets import Tickets
 from secure_ipp.wire import messages
 
@@ -45,28 +47,35 @@ class Core:
         self.board = Board(send=send, to_hub=to_hub, tickets=Tickets(ticket_key), scheme=scheme, rng=rng)
         self.recovery = Recovery(self.board, now)
         self.dispatch = Dispatch(self.board)
-        self.clients = ClientDesk(self.board, self.dispatch, self.recovery)
-        self.engines = EngineDesk(self.board, self.dispatch, self.recovery)
+        self.returning = Returning(self.board, self.dispatch, self.recovery)
+        self.clients = ClientDesk(self.board, self.dispatch, self.recovery, self.returning)
+        self.engines = EngineDesk(self.board, self.dispatch, self.recovery, self.returning)
         self.agents = AgentDesk(self.board, self.dispatch, self.recovery, keys_changed, new_id)
         self.grants: dict[str, messages.GrantInfo] = {}
         self.version = 0
+        self._peers: dict[bytes, ClientPeer] = {}  # by session token
 
     # --- clients -----------------------------------------------------------------------------------------------
 
     def client_joined(self, session: Any, user: str, token: bytes) -> ClientPeer:
         peer = ClientPeer(session, user, token, self._rights(user))
+        self._peers[token] = peer
         self.clients.joined(peer)
         return peer
 
     def client_left(self, peer: ClientPeer, now: float) -> None:
+        self._peers.pop(peer.token, None)
         self.clients.left(peer, now)
+        self._forget_strangers()
 
     def client_message(self, peer: ClientPeer, message: Any, frame: Any, now: float) -> None:
         """A client's message; raises `Refused` if it must be cut."""
         try:
             rights.check("client", peer.rights, type(message).__name__)
         except Refused as refusal:
-            self._audit("forbidden", now, user=peer.user, message=type(message).__name__)
+            if now >= peer.forbidden_at + limits.GATE_LOG_SECONDS:
+                peer.forbidden_at = now
+                self._audit("forbidden", now, user=peer.user, message=type(message).__name__)
             self.clients.forbidden(peer, message, refusal)
             return
         match message:
@@ -75,7 +84,7 @@ class Core:
             case messages.Function():
                 self.clients.function(peer, message, now)
             case messages.Chunk():
-                self.dispatch.relay.body_chunk(peer, message, frame)
+                self.dispatch.relay.body_chunk(peer, message, frame, now)
             case messages.Credit():
                 self.dispatch.relay.result_taken(peer, message.task, message.bytes)
             case messages.Pull():
@@ -94,9 +103,23 @@ class Core:
             case messages.Shutdown():
                 self._shutdown(peer, message, now)
             case messages.Ask():
-                self.board.to_hub(messages.Forward(peer.user, peer.token, message.request, message.body))
+                self._ask(peer, message)
             case _:
                 raise Refused(f"a {type(message).__name__} has no place here", code="malformed")
+
+    def _ask(self, peer: ClientPeer, message: messages.Ask) -> None:
+        if peer.questions >= limits.QUESTIONS:
+            failure = messages.Failure(message.request, "quota", "too many questions wait for an answer", "ask later")
+            self.board.send(peer, failure)
+            return
+        peer.questions += 1
+        self.board.to_hub(messages.Forward(peer.user, peer.token, message.request, message.body))
+
+    def _answered(self, message: messages.Forwarded) -> None:
+        peer = self._peers.get(message.session)
+        if peer is not None:
+            peer.questions = max(0, peer.questions - 1)
+            self.board.send(peer, message.answer)
 
     def _named(self, ids: list[int]) -> tuple[list[Engine], list[int]]:
         """The engines of these ids (all, if none is named), and ids that nobody has."""
@@ -128,6 +151,7 @@ class Core:
 
     def engine_message(self, session: Any, uuid: str, message: Any, frame: Any, now: float) -> None:
         """An engine's message; raises `Refused` if it must be cut."""
+        rights.check("engine", (), type(message).__name__)
         engine = self.board.engines.by_uuid(uuid)
         if isinstance(message, messages.Report):
             known = self.agents.key_of(uuid)
@@ -157,16 +181,34 @@ class Core:
             case _:
                 raise Refused(f"a {type(message).__name__} has no place here", code="malformed")
 
+    def engine_lost(self, session: Any, uuid: str, now: float) -> None:
+        """Its connection is gone; it may come back."""
+        if self._speaks_for(session, uuid):
+            self.agents.connection_lost(uuid, now)
+
+    def engine_back(self, session: Any, uuid: str) -> None:
+        if self._speaks_for(session, uuid):
+            self.agents.connection_back(uuid)
+
+    def engine_left(self, session: Any, uuid: str, reason: str, now: float) -> None:
+        """Its session is over."""
+        if self._speaks_for(session, uuid):
+            self.agents.engine_gone(uuid, reason, now)
+
+    def _speaks_for(self, session: Any, uuid: str) -> bool:
+        """Whether this is the engine's session, and not a second one under the same key."""
+        engine = self.board.engines.by_uuid(uuid)
+        return engine is None or engine.session is session
+
     # --- agents ------------------------------------------------------------------------------------------------
 
     def agent_joined(self, session: Any, user: str) -> AgentPeer:
         grant = self.grants.get(user)
-        agent = AgentPeer(session, user, grant.engines if grant is not None else 0)
-        self.agents.joined(agent)
-        return agent
+        return AgentPeer(session, user, grant.engines if grant is not None else 0)
 
     def agent_message(self, agent: AgentPeer, message: Any, now: float) -> None:
         """An agent's message; raises `Refused` if it must be cut."""
+        rights.check("agent", self._rights(agent.user), type(message).__name__)
         match message:
             case messages.Join():
                 self.agents.join(agent, message, now)
@@ -174,8 +216,6 @@ class Core:
                 self.agents.announce(agent, message)
             case messages.EngineDied():
                 self.agents.died(agent, message, now)
-                if self.agents.never_connected(message.death.uuid, now):
-                    self.agents.connection_lost(message.death.uuid, now)
             case messages.EngineStarted():
                 pass  # its own report follows; this only tells the agent's log
             case _:
@@ -188,8 +228,11 @@ class Core:
         if resumed:
             return
         board = self.board
-        board.to_hub(messages.HubRoster([engine.record for engine in board.engines]))
+        for peer in self._peers.values():
+            peer.questions = 0
         board.records.hub_is_new()
+        self.flush_records()  # the ends on engines that have left, before the roster without them
+        board.to_hub(messages.HubRoster([engine.record for engine in board.engines]))
         for lookup in self.recovery.hub_is_new():
             board.to_hub(lookup)
 
@@ -198,18 +241,34 @@ class Core:
             case messages.HubRoster():
                 self.recovery.roster(message.engines, now)
             case messages.Grants():
-                self.version = message.version
-                self.grants = {grant.id: grant for grant in message.grants}
-                self.agents.reserved = frozenset(grant.key for grant in message.grants) | frozenset(message.retired)
-                for owner in self.board.owners.values():
-                    for peer in owner.peers:
-                        peer.rights = self._rights(peer.user)
+                self._registry(message, now)
             case messages.RecordsKept():
                 self._results_kept(message.number)
             case messages.Found():
-                self.clients.found(message)
+                self.returning.found(message)
+            case messages.Forwarded():
+                self._answered(message)
             case _:
-                pass  # beats and forwarded answers are the process's
+                pass  # beats are the process's
+
+    def _registry(self, message: messages.Grants, now: float) -> None:
+        """Grants came, went or changed: rights are those of now (S14), who lost the grant loses its tasks (S17)."""
+        self.version = message.version
+        self.grants = {grant.id: grant for grant in message.grants}
+        for peer in self._peers.values():
+            peer.rights = self._rights(peer.user)
+        for user, owner in list(self.board.owners.items()):
+            if user not in self.grants:
+                self.clients.revoked(owner, now)
+        reserved = frozenset(grant.key for grant in message.grants) | frozenset(message.retired)
+        self.agents.registry(reserved, {grant.id: grant.engines for grant in message.grants}, now)
+        self._forget_strangers()
+
+    def _forget_strangers(self) -> None:
+        """Identities without a grant, without sessions and without tasks leave nothing here."""
+        for user in [u for u, owner in self.board.owners.items() if u not in self.grants and owner.idle]:
+            del self.board.owners[user]
+            self.returning.forget_owner(user)
 
     def _results_kept(self, number: int) -> None:
         kept: dict[Any, list[int]] = {}
@@ -229,9 +288,10 @@ class Core:
         """After each batch of events."""
         self.clients.recover(now)
         self.dispatch.turn(now)
+        self.agents.turn()
         lookups = self.recovery.lookups()
         if lookups:
-            self.flush_records()  # what has just ended must be on record before the hub is asked for it
+            self.flush_records()  # what ended a moment ago must be known there
         for lookup in lookups:
             self.board.to_hub(lookup)
 
@@ -251,8 +311,9 @@ class Core:
     def status(self) -> messages.SchedulerStatus:
         """What the hub shows; the process adds clients and the gate."""
         running = sum(engine.load for engine in self.board.engines)
+        waiting = len(self.dispatch.waiting) + len(self.dispatch.reserved)
         return messages.SchedulerStatus(
-            [], len(self.dispatch.waiting), running, self.board.done, 0, self.recovery.recovering
+            [], waiting, running, self.board.done, 0, self.recovery.recovering
         )
 
     def _audit(self, event: str, at: float, **details: str) -> None:

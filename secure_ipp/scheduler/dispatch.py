@@ -6,26 +6,23 @@ have started; direct tasks go to their engine at once and in order; balanced one
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from msgspec.structs import replace
 
 from secure_ipp import limits
 from secure_ipp.scheduler.board import Board
-from secure_ipp.scheduler.dependencies import Ended, Verdict, engines_to_follow, judge
+from secure_ipp.scheduler.dependencies import Ended, Verdict, Waits
 from secure_ipp.scheduler.engines import Engine
+from secure_ipp.scheduler.outcomes import ABORTED, outcome_of, plain_error, some
 from secure_ipp.scheduler.relay import Relay
 from secure_ipp.scheduler.task import Task, TaskState
-from secure_ipp.scheduler.waiting import Waiting
+from secure_ipp.scheduler.waiting import Places, Reserved, Waiting
 from secure_ipp.wire import messages
-from secure_ipp.wire.messages import ErrorInfo, Outcome, Status
+from secure_ipp.wire.messages import ErrorInfo, Status
 
 _END = {"ok": TaskState.OK, "error": TaskState.ERROR, "aborted": TaskState.ABORTED, "lost": TaskState.LOST}
-
-
-def plain_error(ename: str, text: str) -> ErrorInfo:
-    """An error that the scheduler itself reports."""
-    return ErrorInfo(ename, text, [f"{ename}: {text}"])
 
 
 class Dispatch:
@@ -35,94 +32,146 @@ class Dispatch:
         self._board = board
         self.relay = Relay(board)
         self.waiting = Waiting()
-        self._constrained: list[Task] = []
-        self._blocked: dict[tuple[str, str], list[Task]] = {}  # (owner, id) -> tasks that depend on it
-        self._deadlines: list[Task] = []
+        self.reserved = Reserved()
+        self._blocked: dict[tuple[str, str], dict[Task, None]] = {}  # (owner, id) -> tasks that depend on it
+        self._deadlines: dict[Task, None] = {}
+        self._ends: deque[tuple[str, str, Ended]] = deque()
+        self._settling = False
         self._recall_due = False
+        self._reserved_first = True
 
     # --- in ----------------------------------------------------------------------------------------------
 
     def accept(self, task: Task, now: float) -> None:
-        """A balanced task, new or placed anew."""
-        board = self._board
-        owner = board.owner(task.owner)
-        owner.live[task.id] = task
-        if task.function:
-            board.functions.hold(task.owner, task.function)
-        if task.targets and not any(board.engines.get(i) for i in task.targets):
-            self.fail(task, "EngineError", f"none of the engines {sorted(task.targets)} is there", now)
+        """A new balanced task."""
+        owner = self._board.owner(task.owner)
+        try:
+            waits = (
+                Waits(task.after, task.after_flags, owner.known), Waits(task.follow, task.follow_flags, owner.known)
+            )
+        except KeyError:
+            waits = None
+        self._enter(task)
+        if waits is None:
+            self.fail(task, "InvalidDependency", "it depends on a task that is not known", now)
             return
-        if task.deadline:
-            self._deadlines.append(task)
-        if not (task.after or task.follow):
-            self.waiting.put(task)
+        if task.targets and not any(self._board.engines.get(i) for i in task.targets):
+            self.fail(task, "EngineError", f"none of the engines {some(task.targets)} is there", now)
             return
-        for dependency in {*task.after, *task.follow}:
-            if dependency in owner.live and dependency != task.id:
-                self._blocked.setdefault((task.owner, dependency), []).append(task)
+        task.after, task.follow = [], task.follow[:1]
+        task.waits = waits
+        for dependency in waits[0].open | waits[1].open:
+            self._blocked.setdefault((task.owner, dependency), {})[task] = None
         self._judge(task, now)
+        if task.deadline and task.waits is not None and task.state is TaskState.ACCEPTED:
+            self._deadlines[task] = None
 
     def accept_direct(self, task: Task, engine: Engine | None, engine_id: int, now: float) -> None:
         """A task for one engine; it goes there at once."""
-        board = self._board
-        board.owner(task.owner).live[task.id] = task
-        if task.function:
-            board.functions.hold(task.owner, task.function)
+        self._enter(task)
         if engine is None or not engine.alive:
             self.fail(task, "EngineError", f"there is no engine {engine_id}; it may have died or been stopped", now)
             return
         self._assign(task, engine, now)
 
-    def _judge(self, task: Task, now: float) -> None:
-        known = self._board.owner(task.owner).known
-        verdicts = (judge(task.after, task.after_flags, known), judge(task.follow, task.follow_flags, known))
-        if Verdict.INVALID in verdicts:
-            self.fail(task, "InvalidDependency", "it depends on a task that is not known", now)
-        elif Verdict.IMPOSSIBLE in verdicts:
-            self.fail(task, "ImpossibleDependency", "a task that it depends on did not end as required", now)
-        elif verdicts == (Verdict.MET, Verdict.MET):
-            self._ready(task, now)
+    def _enter(self, task: Task) -> None:
+        self._board.owner(task.owner).live[task.id] = task
+        if task.function:
+            self._board.functions.hold(task.owner, task.function)
 
-    def _ready(self, task: Task, now: float) -> None:
-        if task.follow and not engines_to_follow(task.follow, task.follow_flags, self._board.owner(task.owner).known):
-            self.fail(task, "ImpossibleDependency", "the tasks to follow ran on different engines, or on none", now)
-            return
-        task.after = []
-        self.waiting.put(task)
+    def adopt(self, task: Task, engine: Engine, number: int) -> None:
+        """A task that an engine has from before a restart."""
+        self._enter(task)
+        engine.outstanding[number] = task
+        engine.load += 1
+        task.engine, task.number = engine, number
+
+    def enter_ended(self, task: Task, engine: Engine, number: int) -> None:
+        """A task that an engine finished before a restart; `end` follows."""
+        self._enter(task)
+        task.to(TaskState.ASSIGNED)
+        task.engine, task.number = engine, number
+
+    def _judge(self, task: Task, now: float) -> None:
+        assert task.waits is not None
+        verdicts = {waits.verdict for waits in task.waits}
+        if Verdict.IMPOSSIBLE in verdicts:
+            self.fail(task, "ImpossibleDependency", "a task that it depends on did not end as required", now)
+        elif verdicts == {Verdict.MET}:
+            self._ready(task, task.waits[1], now)
+
+    def _ready(self, task: Task, follow: Waits, now: float) -> None:
+        self._unblock(task)
+        task.places = task.targets or None
+        if task.follow:
+            task.places = follow.places & task.targets if task.targets else follow.places
+            if not task.places:
+                self.fail(task, "ImpossibleDependency", "the tasks to follow ran on different engines, or on none", now)
+                return
+        self._wait(task)
+
+    def _wait(self, task: Task, *, first: bool = False) -> None:
+        (self.reserved if task.constrained else self.waiting).put(task, first=first)
+
+    def _unblock(self, task: Task) -> None:
+        """It waits for no other task any more."""
+        waits, task.waits = task.waits, None
+        self._deadlines.pop(task, None)
+        for dependency in () if waits is None else waits[0].open | waits[1].open:
+            blocked = self._blocked.get((task.owner, dependency))
+            if blocked is not None:
+                blocked.pop(task, None)
+                if not blocked:
+                    del self._blocked[(task.owner, dependency)]
 
     # --- placing -------------------------------------------------------------------------------------------
 
     def turn(self, now: float) -> None:
         """Give out what can be given; called once after each batch of events."""
         engines = self._board.engines
-        if self._constrained:
-            again, self._constrained = self._constrained, []
-            for constrained in again:
-                if constrained.state is TaskState.ACCEPTED:
-                    self._place_constrained(constrained, now)
-        while (engine := engines.with_room()) is not None:
-            task = self.waiting.next()
-            if task is None:
-                break
-            if task.constrained:
-                self._place_constrained(task, now)
-            else:
-                self._assign(task, engine, now)
+        for engine_id in engines.freed():
+            self.reserved.changed(engine_id)
+        due = deque(self.reserved.due())
+        while self._place_one(self._reserved_first, due, now) or self._place_one(not self._reserved_first, due, now):
+            self._reserved_first = not self._reserved_first  # in turn, so that neither kind starves the other
         if self._recall_due and not len(self.waiting):
             self._recall_due = False
             self._recall()
 
-    def _place_constrained(self, task: Task, now: float) -> None:
-        known = self._board.owner(task.owner).known
-        follow = engines_to_follow(task.follow, task.follow_flags, known) if task.follow else frozenset()
+    def _place_one(self, reserved: bool, due: deque[Places], now: float) -> bool:
+        """Place a task of this kind; False: none can be placed."""
+        if not reserved:
+            engine = self._board.engines.with_room()
+            task = self.waiting.next() if engine is not None else None
+            if engine is None or task is None:
+                return False
+            self._assign(task, engine, now)
+            return True
+        while due:
+            if self._place_reserved(due[0], now):
+                due.rotate(-1)
+                return True
+            due.popleft()
+        return False
+
+    def _place_reserved(self, places: Places, now: float) -> bool:
+        """Place one task of those bound to these places; whether there may be more."""
         engines = self._board.engines
-        engine = engines.with_room_for(task, follow)
+        if self.reserved.empty(places):
+            return False
+        engine = engines.with_room_among(places)
+        if engine is None and (engines.allowed(places) or (places[0] is None and not len(engines))):
+            return False  # busy; or the first engine may still come
+        task = self.reserved.next(places)
+        if task is None:
+            return False
         if engine is not None:
             self._assign(task, engine, now)
-        elif engines.allowed(task, follow) or not len(engines):
-            self._constrained.append(task)
+        elif task.targets and not task.follow and not task.excluded:
+            self.fail(task, "EngineError", f"none of the engines {some(task.targets)} is there", now)
         else:
             self.fail(task, "ImpossibleDependency", "no engine that is there may run it", now)
+        return True
 
     def _assign(self, task: Task, engine: Engine, now: float) -> None:
         board = self._board
@@ -143,34 +192,40 @@ class Dispatch:
 
     def ensure_function(self, engine: Engine, owner: str, digest: bytes) -> None:
         """See that the engine has, or will get, this function."""
-        if not digest or (owner, digest) in engine.functions:
+        key = (owner, digest)
+        if not digest or key in engine.functions:
             return
         board = self._board
         code = board.functions.get(owner, digest)
         if code is None:
-            board.wanted_functions.setdefault((owner, digest), set()).add(engine.uuid)
-            for peer in board.owner(owner).peers[:1]:
-                board.send(peer, messages.NeedFunction(digest))
+            engine.wanted.add(key)
+            if key not in board.wanted_functions:
+                for peer in board.owner(owner).peers:
+                    board.send(peer, messages.NeedFunction(digest))
+            board.wanted_functions.setdefault(key, set()).add(engine)
             return
-        engine.functions.add((owner, digest))
+        engine.wanted.discard(key)
+        engine.sent(owner, digest)
         board.send_to(engine.session, messages.EngineFunction(owner, digest, code), None)
 
     def _recall(self) -> None:
         """Take queued tasks back for engines that have nothing to do."""
-        idle = len(self._board.engines.idle())
-        for engine in self._board.engines.worth_recalling():
-            if idle <= 0:
+        idle = self._board.engines.idle()
+        wanting = len(idle)
+        for engine in self._board.engines.worth_recalling() if idle else ():
+            if wanting <= 0:
                 return
             queued = [
                 number for number, task in engine.outstanding.items()
                 if task.mode == "balanced" and not task.recalling and not task.aborting
             ]
             numbers = queued[1:] if engine.load == len(queued) else queued
-            numbers = numbers[-max(idle, (len(numbers) + 1) // 2):]
+            numbers = [number for number in numbers if _runs_on(engine.outstanding[number], idle)]
+            numbers = numbers[-max(wanting, (len(numbers) + 1) // 2):]
             for number in numbers:
                 engine.outstanding[number].recalling = True
             if numbers:
-                idle -= len(numbers)
+                wanting -= len(numbers)
                 self._board.send_to(engine.session, messages.Cancel(numbers), None)
 
     def recall_later(self) -> None:
@@ -179,34 +234,45 @@ class Dispatch:
 
     # --- back from engines ---------------------------------------------------------------------------------
 
+    def take_back(self, engine: Engine, number: int) -> Task | None:
+        """An assignment is over, whatever its end; None: it was over before."""
+        task = engine.give_back(number)
+        if task is not None:
+            self.relay.body_dropped(task)
+            self._board.engines.offer(engine)
+            if engine.load == 0:
+                self.recall_later()
+        return task
+
     def given_back(self, engine: Engine, number: int, now: float) -> None:
         """An engine gave an assignment back that it never started."""
-        task = engine.give_back(number)
+        task = self.take_back(engine, number)
         if task is None:
             return
-        self.relay.body_dropped(task)
-        self._board.engines.offer(engine)
-        if task.aborting:
-            self.end(task, "aborted", now, error=plain_error("TaskAborted", "it was aborted before it started"))
-        elif task.mode == "balanced":
-            self.place_anew(task)
+        if task.withdrawn:
+            self.fail(task, "EngineError", task.withdrawn, now)
+        elif task.aborting:
+            self.end(task, "aborted", now, error=ABORTED)
         else:
-            self.fail(task, "EngineError", "its engine gave it back", now)
+            self.place_anew(task, now)
 
-    def place_anew(self, task: Task) -> None:
+    def place_anew(self, task: Task, now: float) -> None:
         """It has not run, or may run again: somebody else gets it, before what came later."""
+        if task.sizes and (task.session is None or not task.session.present):
+            self.fail(task, "EngineError", "it cannot be placed anew: its data are gone with its client", now)
+            return
         task.recalling = False
         task.to(TaskState.ACCEPTED)
         task.engine, task.number = None, -1
-        self.waiting.put(task, first=True)
+        self._wait(task, first=True)
 
-    def retry(self, task: Task) -> bool:
+    def retry(self, task: Task, now: float) -> bool:
         """Use up a retry, if there is one."""
-        if task.mode != "balanced" or task.retries <= 0 or task.aborting:
+        if task.mode != "balanced" or task.retries <= 0 or task.aborting or task.adopted:
             return False
         task.retries -= 1
         task.attempt += 1
-        self.place_anew(task)
+        self.place_anew(task, now)
         return True
 
     def engine_died(self, engine: Engine, started: int | None, reason: str, now: float) -> None:
@@ -215,22 +281,31 @@ class Dispatch:
         Args:
             started: the highest number it had started; None: nobody knows.
         """
-        self._board.engines.remove(engine)
+        board = self._board
+        board.engines.remove(engine)
         anew: list[Task] = []
         for number, task in list(engine.outstanding.items()):
             engine.give_back(number)
             self.relay.body_dropped(task)
-            if task.aborting and started is not None and number > started:
-                self.end(task, "aborted", now, error=plain_error("TaskAborted", "it was aborted before it started"))
-            elif task.mode == "balanced" and started is not None and number > started and not task.adopted:
+            unstarted = started is not None and number > started and task.state is TaskState.ASSIGNED
+            if unstarted and task.withdrawn:
+                self.fail(task, "EngineError", task.withdrawn, now)
+            elif unstarted and task.aborting:
+                self.end(task, "aborted", now, error=ABORTED)
+            elif unstarted and task.mode == "balanced" and not task.adopted:
                 anew.append(task)
-            elif not self.retry(task):
+            elif not self.retry(task, now):
                 state = "while it ran this task" if number == started else "before it had answered"
                 text = f"engine {engine.id} died {state}: {reason}"
                 self.end(task, "lost", now, error=plain_error("EngineError", text))
         for task in reversed(anew):
-            self.place_anew(task)
-        self.relay.results_lost(engine, now)
+            self.place_anew(task, now)
+        self.relay.results_lost(engine)
+        for key in engine.wanted:
+            engines = board.wanted_functions.get(key, set())
+            engines.discard(engine)
+            if not engines:
+                board.wanted_functions.pop(key, None)
 
     # --- ends ----------------------------------------------------------------------------------------------
 
@@ -246,54 +321,62 @@ class Dispatch:
         board = self._board
         task.to(_END[status])
         board.done += 1
-        engine = task.engine
-        outcome = Outcome(
-            task=task.id, status=status, engine=engine.id if engine is not None else -1,
-            engine_uuid=engine.uuid if engine is not None else "", submitted=task.submitted,
-            started=result.started if result is not None else 0.0,
-            completed=result.completed if result is not None else now,
-            body=result.body if result is not None else [], sizes=result.sizes if result is not None else [],
-            error=error if result is None else result.error, received=task.accepted_at, attempts=task.attempt,
-            execution_count=result.execution_count if result is not None else 0,
-        )
-        board.send(task.session, outcome)
-        for watcher in task.watchers:
-            board.send(watcher, outcome)
-        if task.stdout or task.stderr:
-            outcome = _with_output(outcome, task)
+        outcome = outcome_of(task, status, now, error, result)
+        told = {task.session: None, **dict.fromkeys(task.watchers)}
+        for peer in told:
+            board.send(peer, outcome)
         streamed = bool(outcome.sizes)
+        if task.stdout or task.stderr:
+            tail = limits.TRACEBACK_CHARS
+            outcome = replace(outcome, stdout="".join(task.stdout)[-tail:], stderr="".join(task.stderr)[-tail:])
         board.records.add(
             messages.TaskRecord(task.owner, task.kind, task.function, task.mode, task.label, outcome,
                                 task.session.token if task.session is not None else b""),
             None if origin is None or streamed else (origin, task.number),
         )
-        owner = board.owner(task.owner)
-        owner.end(task, Ended(status == "ok", outcome.engine))
+        ended = Ended(status == "ok", outcome.engine)
+        board.owner(task.owner).end(task, ended)
         if task.function:
             board.functions.release(task.owner, task.function)
         if streamed and origin is not None:
-            self.relay.result_there(task, origin, sum(outcome.sizes))
+            self.relay.result_there(task, origin, sum(outcome.sizes), told)
+        self._unblock(task)
+        if task.queued is not None:
+            self.reserved.withdraw(task) if task.constrained else self.waiting.withdraw(task)
+        if task.charge is not None:
+            task.charge.release(task.id)
+        if task.session is not None:
+            task.session.discharge(task.id)
         task.body = []
-        for dependent in self._blocked.pop((task.owner, task.id), ()):
-            if dependent.state is TaskState.ACCEPTED and (dependent.after or dependent.follow):
-                self._judge(dependent, now)
+        self._ends.append((task.owner, task.id, ended))
+        self._settle(now)
+
+    def _settle(self, now: float) -> None:
+        """Judge whoever waited for what has ended; a loop, for chains of any length."""
+        if self._settling:
+            return
+        self._settling = True
+        try:
+            while self._ends:
+                owner, task_id, ended = self._ends.popleft()
+                for dependent in list(self._blocked.pop((owner, task_id), ())):
+                    if dependent.waits is not None:
+                        for waits in dependent.waits:
+                            waits.ended(task_id, ended)
+                        self._judge(dependent, now)
+        finally:
+            self._settling = False
 
     def expire(self, now: float) -> None:
         """End tasks whose dependencies took too long."""
-        waiting = []
-        for task in self._deadlines:
-            if task.state is not TaskState.ACCEPTED:
-                continue
-            if now >= task.deadline:
+        for task in [task for task in self._deadlines if now >= task.deadline]:
+            if task.state is TaskState.ACCEPTED:
                 self.fail(task, "TaskTimeout", "its dependencies were not met in time", now)
-            else:
-                waiting.append(task)
-        self._deadlines = waiting
 
     def abort(self, task: Task, now: float) -> Any:
         """End it if it has not started; returns the engine that must be asked, if one has it."""
         if task.state in (TaskState.ACCEPTED, TaskState.SUBMITTED):
-            self.end(task, "aborted", now, error=plain_error("TaskAborted", "it was aborted before it started"))
+            self.end(task, "aborted", now, error=ABORTED)
             return None
         if task.state is TaskState.ASSIGNED and not task.aborting:
             task.aborting = True
@@ -301,6 +384,8 @@ class Dispatch:
         return None
 
 
-def _with_output(outcome: Outcome, task: Task) -> Outcome:
-    tail = limits.TRACEBACK_CHARS
-    return replace(outcome, stdout="".join(task.stdout)[-tail:], stderr="".join(task.stderr)[-tail:])
+def _runs_on(task: Task, engines: list[Engine]) -> bool:
+    """Whether one of these engines may run it."""
+    return not task.constrained or any(
+        (task.places is None or engine.id in task.places) and engine.id not in task.excluded for engine in engines
+    )

@@ -9,13 +9,17 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
 from secure_ipp import limits
 from secure_ipp.scheduler.task import Task
+from secure_ipp.scheduler.waiting import Places
 from secure_ipp.wire.messages import EngineInfo, EngineRecord
 
+_LONGEST = 86_400.0  # seconds; whoever says more, or no number at all, says this or 0
+_TRIES = 8  # random picks before all engines are looked at
 _PACE_WEIGHT = 0.2  # of the newest task in the moving average of durations
 
 
@@ -23,8 +27,8 @@ class Engine:
     """One engine: its place, its session and its assignments."""
 
     __slots__ = (
-        "agent", "alive", "done", "functions", "id", "key", "load", "next_number", "outstanding", "pace", "record",
-        "results", "session", "slow", "uuid", "window",
+        "agent", "alive", "done", "functions", "id", "key", "load", "next_number", "outstanding", "owed", "pace",
+        "record", "results", "session", "slow", "uuid", "wanted", "window",
     )
 
     def __init__(self, engine_id: int, record: EngineRecord, session: Any) -> None:
@@ -39,9 +43,11 @@ class Engine:
         self.outstanding: dict[int, Task] = {}  # by assignment number, in order
         self.results: dict[int, tuple[str, str]] = {}  # finished, large, not yet fetched: number -> (owner, task)
         self.slow = False  # what it runs has run for longer than a moment
-        self.functions: set[tuple[str, bytes]] = set()  # (owner, digest) that were sent
+        self.functions: OrderedDict[tuple[str, bytes], None] = OrderedDict()  # (owner, digest) that were sent
+        self.wanted: set[tuple[str, bytes]] = set()  # those that it waits for
+        self.owed: set[int] = set()  # results that it announced in its report and has not sent
         self.load = 0
-        self.done = 0
+        self.done: dict[str, int] = {}  # tasks it has run, by owner
         self.pace = 0.0  # seconds a task; 0: none seen
         self.window = limits.PREFETCH_MIN
 
@@ -65,9 +71,16 @@ class Engine:
             self.load -= 1
         return task
 
-    def observe(self, seconds: float) -> None:
-        """A task took so long; sets the window anew."""
-        self.done += 1
+    def sent(self, owner: str, digest: bytes) -> None:
+        """It has this function, unless its own cache drops it."""
+        self.functions[(owner, digest)] = None
+        if len(self.functions) > limits.FUNCTIONS_SENT:
+            self.functions.popitem(last=False)
+
+    def observe(self, owner: str, seconds: float) -> None:
+        """A task took so long, by the engine's word; sets the window anew."""
+        seconds = min(max(0.0, seconds), _LONGEST)
+        self.done[owner] = self.done.get(owner, 0) + 1
         self.pace = seconds if self.pace == 0.0 else self.pace + _PACE_WEIGHT * (seconds - self.pace)
         wanted = int(limits.PREFETCH_SECONDS / self.pace) if self.pace > 1e-6 else limits.PREFETCH_MAX
         self.window = max(limits.PREFETCH_MIN, min(wanted, limits.PREFETCH_MAX))
@@ -88,9 +101,12 @@ class EngineRoom:
         self._rng = rng
         self._by_id: dict[int, Engine] = {}
         self._by_uuid: dict[str, Engine] = {}
+        self._all: list[Engine] = []
         self._heap: list[tuple[int, int, Engine]] = []
         self._order = itertools.count()
         self._next_id = 0
+        self._expected_ids: set[int] = set()
+        self._freed: dict[int, None] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -104,14 +120,22 @@ class EngineRoom:
     def by_uuid(self, uuid: str) -> Engine | None:
         return self._by_uuid.get(uuid)
 
-    def reserve_id(self, engine_id: int) -> None:
-        """This id was used before a restart; no new engine gets it."""
+    def expect(self, engine_id: int) -> None:
+        """An engine of before a restart has this id; no other one gets it while it may come back."""
         self._next_id = max(self._next_id, engine_id + 1)
+        self._expected_ids.add(engine_id)
+
+    def expect_no_more(self, engine_id: int) -> None:
+        self._expected_ids.discard(engine_id)
+
+    def expected(self, engine_id: int) -> bool:
+        return engine_id in self._expected_ids
 
     def free_id(self, wanted: int = -1) -> int:
         """An id for a new engine: the one wanted (an MPI rank) if it is free, else the next."""
-        if wanted >= 0 and wanted not in self._by_id:
-            self.reserve_id(wanted)
+        # a rank is small; who names a huge one must not exhaust the ids
+        if 0 <= wanted < limits.TARGETS and wanted not in self._by_id and wanted not in self._expected_ids:
+            self._next_id = max(self._next_id, wanted + 1)
             return wanted
         self._next_id += 1
         return self._next_id - 1
@@ -119,16 +143,26 @@ class EngineRoom:
     def add(self, engine: Engine) -> None:
         self._by_id[engine.id] = engine
         self._by_uuid[engine.uuid] = engine
+        self._all.append(engine)
+        self.expect_no_more(engine.id)
         self.offer(engine)
 
     def remove(self, engine: Engine) -> None:
         engine.alive = False
-        self._by_id.pop(engine.id, None)
-        self._by_uuid.pop(engine.uuid, None)
+        del self._by_id[engine.id]
+        del self._by_uuid[engine.uuid]
+        self._all.remove(engine)
+        self._freed[engine.id] = None
+
+    def freed(self) -> list[int]:
+        """Ids of engines that may have room, or are gone, since the last call."""
+        found, self._freed = list(self._freed), {}
+        return found
 
     def offer(self, engine: Engine) -> None:
         """Its load or its window changed: it may have room."""
         if engine.alive and engine.load < engine.window:
+            self._freed[engine.id] = None
             heapq.heappush(self._heap, (engine.load, next(self._order), engine))
             if len(self._heap) > 4 * len(self._by_id) + 256:
                 self._rebuild()
@@ -136,8 +170,7 @@ class EngineRoom:
     def with_room(self) -> Engine | None:
         """Whom to give the next task that any engine may run."""
         if self._scheme == "plainrandom":
-            room = [engine for engine in self._by_id.values() if engine.load < engine.window]
-            return self._rng.choice(room) if room else None
+            return self._any_with_room()
         heap = self._heap
         while heap:
             load, _, engine = heap[0]
@@ -146,37 +179,44 @@ class EngineRoom:
             heapq.heappop(heap)
         return None
 
-    def with_room_for(self, task: Task, follow: frozenset[int]) -> Engine | None:
+    def _any_with_room(self) -> Engine | None:
+        for _ in range(_TRIES if self._all else 0):
+            engine = self._rng.choice(self._all)
+            if engine.load < engine.window:
+                return engine
+        room = [engine for engine in self._all if engine.load < engine.window]
+        return self._rng.choice(room) if room else None
+
+    def with_room_among(self, places: Places) -> Engine | None:
         """Whom to give a task that not every engine may run; None: nobody now."""
-        room = [engine for engine in self.allowed(task, follow) if engine.load < engine.window]
+        room = [engine for engine in self.allowed(places) if engine.load < engine.window]
         if not room:
             return None
         if self._scheme == "plainrandom":
             return self._rng.choice(room)
         return min(room, key=lambda engine: engine.load)
 
-    def allowed(self, task: Task, follow: frozenset[int]) -> list[Engine]:
-        """Engines that may ever run it, busy or not."""
-        ids = task.targets or self._by_id.keys()
-        return [
-            self._by_id[i] for i in ids
-            if i in self._by_id and i not in task.excluded and (not task.follow or i in follow)
-        ]
+    def allowed(self, places: Places) -> list[Engine]:
+        """Engines that may run what is bound to these places, busy or not."""
+        ids, excluded = places
+        if ids is None:
+            return [engine for engine in self._all if engine.id not in excluded]
+        return [self._by_id[i] for i in ids if i in self._by_id and i not in excluded]
 
     def worth_recalling(self) -> list[Engine]:
         """Engines whose queue will not be run soon, longest first."""
         found = [
-            engine for engine in self._by_id.values()
+            engine for engine in self._all
             if engine.load > 1 and (engine.slow or engine.pace == 0.0 or engine.pace >= limits.PREFETCH_SECONDS)
         ]
         return sorted(found, key=lambda engine: -engine.load)
 
     def idle(self) -> list[Engine]:
-        return [engine for engine in self._by_id.values() if engine.load == 0]
+        return [engine for engine in self._all if engine.load == 0]
 
     def _rebuild(self) -> None:
         self._heap = [
-            (engine.load, next(self._order), engine) for engine in self._by_id.values() if engine.load < engine.window
+            (engine.load, next(self._order), engine) for engine in self._all if engine.load < engine.window
         ]
         heapq.heapify(self._heap)
 

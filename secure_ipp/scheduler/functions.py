@@ -1,7 +1,7 @@
 """Functions that live tasks name, kept by (owner, digest), bounded for each owner.
 
 Pure.  Laws: a digest is recomputed, never believed (S15); a function of one owner is never given to the task of
-another, however equal the digests.
+another, however equal the digests; one that a live task names is not dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ class Functions:
 
     def __init__(self, bytes_per_owner: int = limits.FUNCTIONS_PER_OWNER_BYTES) -> None:
         self._limit = bytes_per_owner
-        self._by_owner: dict[str, OrderedDict[bytes, bytes]] = {}
+        self._free: dict[str, OrderedDict[bytes, bytes]] = {}  # named by no live task, the oldest first
+        self._used: dict[tuple[str, bytes], bytes] = {}
         self._sizes: dict[str, int] = {}
         self._held: dict[tuple[str, bytes], int] = {}
 
@@ -26,42 +27,66 @@ class Functions:
         """Keep a function, unverified bytes.
 
         Raises:
-            Refused: the digest is not that of the code, or live tasks hold all the room that the owner has.
+            Refused: the digest is not that of the code (`digest`), or live tasks hold all the room that the owner
+                has (`quota`).
         """
         if hashlib.sha256(code).digest() != digest:
             raise Refused("a function under a digest that is not its own", code="digest")
-        kept = self._by_owner.setdefault(owner, OrderedDict())
-        if digest in kept:
-            kept.move_to_end(digest)
+        key = (owner, digest)
+        if key in self._used:
             return
-        size = self._sizes.get(owner, 0) + len(code)
-        if size > self._limit:
-            for old in [d for d in kept if (owner, d) not in self._held]:
-                size -= len(kept.pop(old))
-                if size <= self._limit:
-                    break
-        if size > self._limit:
+        free = self._free.setdefault(owner, OrderedDict())
+        if digest in free:
+            free.move_to_end(digest)
+            return
+        while free and self._sizes.get(owner, 0) + len(code) > self._limit:
+            self._drop(owner, len(free.popitem(last=False)[1]))
+        if self._sizes.get(owner, 0) + len(code) > self._limit:
             raise Refused(
                 f"the functions of unfinished tasks would be more than {self._limit} bytes",
                 "wait for tasks to finish before sending more functions", code="quota",
             )
-        kept[digest] = code
-        self._sizes[owner] = size
+        self._sizes[owner] = self._sizes.get(owner, 0) + len(code)
+        if key in self._held:
+            self._used[key] = code
+        else:
+            free[digest] = code
 
     def get(self, owner: str, digest: bytes) -> bytes | None:
-        kept = self._by_owner.get(owner)
-        return None if kept is None else kept.get(digest)
+        found = self._used.get((owner, digest))
+        return found if found is not None else self._free.get(owner, _NONE).get(digest)
 
     def hold(self, owner: str, digest: bytes) -> None:
         """A live task names it: it stays."""
         key = (owner, digest)
         self._held[key] = self._held.get(key, 0) + 1
+        code = self._free.get(owner, _NONE).pop(digest, None)
+        if code is not None:
+            self._used[key] = code
 
     def release(self, owner: str, digest: bytes) -> None:
         """A task that named it has ended."""
         key = (owner, digest)
-        count = self._held.get(key, 0) - 1
-        if count > 0:
+        count = self._held[key] - 1
+        if count:
             self._held[key] = count
+            return
+        del self._held[key]
+        code = self._used.pop(key, None)
+        if code is not None:
+            self._free.setdefault(owner, OrderedDict())[digest] = code
+
+    def forget(self, owner: str) -> None:
+        """Nobody of this identity is there: what no live task names is dropped."""
+        for code in self._free.pop(owner, _NONE).values():
+            self._drop(owner, len(code))
+
+    def _drop(self, owner: str, size: int) -> None:
+        left = self._sizes[owner] - size
+        if left:
+            self._sizes[owner] = left
         else:
-            self._held.pop(key, None)
+            del self._sizes[owner]
+
+
+_NONE: OrderedDict[bytes, bytes] = OrderedDict()

@@ -255,11 +255,6 @@ class SchedulerProcess:
                 if self._self_test is None:
                     self._begin_self_test()
             return
-        if isinstance(message, messages.Forwarded):
-            for session in self._doors[0].sessions:
-                if session.token == message.session:
-                    session.send(message.answer)
-            return
         self._core.hub_message(message, now)
         if isinstance(message, messages.Grants):
             self._retired = list(message.retired)
@@ -298,10 +293,12 @@ class SchedulerProcess:
 
     def on_lost(self, session: Session) -> None:
         if session.role == "engine":
-            self._core.agents.connection_lost(session.user, time.time())
+            self._core.engine_lost(session, session.user, time.time())
             self._turn_later()
 
     def on_resumed(self, session: Session) -> None:
+        if session.role == "engine":
+            self._core.engine_back(session, session.user)
         _log.info("the %s %s is back", session.role, session.grant)
 
     def on_gone(self, session: Session, reason: str) -> None:
@@ -310,7 +307,7 @@ class SchedulerProcess:
         if session.role == "client":
             self._core.client_left(session.peer, now)
         elif session.role == "engine":
-            self._core.agents.engine_gone(session.user, reason, now)
+            self._core.engine_left(session, session.user, reason, now)
         elif session.peer is not None:
             self._core.agents.left(session.peer, reason, now)
         self._turn_later()

@@ -23,15 +23,17 @@ class RecordBook:
         self._sent: OrderedDict[int, list[tuple[TaskRecord, Origin | None]]] = OrderedDict()
         self._number = 0
         self._held = 0
+        self._bytes = 0
 
     def add(self, record: TaskRecord, origin: Origin | None) -> None:
         self._fresh.append((record, origin))
         self._held += 1
+        self._bytes += _size(record)
 
     @property
     def full(self) -> bool:
         """The hub has been away for so long that no new work may be taken."""
-        return self._held >= limits.RECORDS_UNACKNOWLEDGED
+        return self._held >= limits.RECORDS_UNACKNOWLEDGED or self._bytes >= limits.RECORDS_BYTES
 
     @property
     def fresh(self) -> bool:
@@ -57,6 +59,7 @@ class RecordBook:
         """The hub has this batch; returns whose results may be dropped."""
         batch = self._sent.pop(number, [])
         self._held -= len(batch)
+        self._bytes -= sum(_size(record) for record, _ in batch)
         return [origin for _, origin in batch if origin is not None]
 
     def hub_is_new(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Any, Literal
 
+from secure_ipp.scheduler.dependencies import Waits
+from secure_ipp.scheduler.quota import Charge
 from secure_ipp.wire.messages import Kind
 
 Mode = Literal["direct", "balanced", "broadcast"]
@@ -44,10 +46,10 @@ class Task:
     """One task of one owner; lives in the scheduler until it has ended."""
 
     __slots__ = (
-        "aborting", "accepted_at", "adopted", "after", "after_flags", "attempt", "body", "deadline", "engine",
-        "excluded", "follow", "follow_flags", "function", "group", "id", "kind", "label", "mode", "number", "owner",
-        "recalling", "retries", "session", "sizes", "started_at", "state", "stderr", "stdout",
-        "submitted", "targets", "watchers",
+        "aborting", "accepted_at", "adopted", "after", "after_flags", "attempt", "body", "charge", "deadline",
+        "engine", "excluded", "follow", "follow_flags", "function", "group", "id", "kind", "label", "mode", "number",
+        "owner", "places", "printed", "queued", "recalling", "retries", "session", "sizes", "state", "stderr",
+        "stdout", "submitted", "targets", "waits", "watchers", "withdrawn",
     )
 
     def __init__(
@@ -72,17 +74,22 @@ class Task:
         self.excluded: set[int] = set()  # engines where a dependency was not met
         self.after: list[str] = []
         self.follow: list[str] = []
+        self.waits: tuple[Waits, Waits] | None = None  # for `after` and `follow`, until they are met
+        self.places: frozenset[int] | None = None  # engines that may run it, once that is known; None: any
         self.after_flags = 5
         self.follow_flags = 5
-        self.deadline = 0.0
+        self.deadline = 0.0  # for its dependencies; 0: none
+        self.queued: Any = None  # where it waits for an engine
         self.engine: Any = None
         self.number = -1
         self.group = task_id  # names the stream of a shared body
         self.watchers: list[Any] = []  # further sessions of the owner that asked for the outcome
         self.adopted = False  # known from an engine's report after a restart; its body is not here
-        self.started_at = 0.0
-        self.aborting = False
-        self.recalling = False
+        self.aborting = False  # its engine was asked to give it back for good
+        self.withdrawn = ""  # why, if it was not its owner who asked
+        self.recalling = False  # its engine was asked to give it back for another one
+        self.charge: Charge | None = None
+        self.printed = 0  # characters in these two
         self.stdout: list[str] = []
         self.stderr: list[str] = []
 
@@ -99,4 +106,4 @@ class Task:
     @property
     def constrained(self) -> bool:
         """Not every engine will do."""
-        return bool(self.targets or self.excluded or self.follow)
+        return self.places is not None or bool(self.excluded)

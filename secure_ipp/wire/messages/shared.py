@@ -17,6 +17,7 @@ from secure_ipp.wire.messages.fields import (
     RequestId,
     TaskId,
     Text,
+    Ticket,
     UserId,
 )
 
@@ -39,12 +40,13 @@ class EngineInfo(Message, frozen=True):
 
 
 class LiveTask(Message, frozen=True):
-    """What an engine says of a task it holds, after a reconnect."""
+    """What an engine says of a task it holds, after a reconnect; the ticket is that of the assignment (S16)."""
 
     owner: UserId
     task: TaskId
     attempt: Count
     number: Count
+    ticket: Ticket
     state: Literal["queued", "started"]
 
 

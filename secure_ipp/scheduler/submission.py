@@ -1,0 +1,68 @@
+"""From what a client says to tasks: checks of the message itself, and the task that it describes.
+
+Pure.  Law: whatever could go wrong with a message is found when it comes, never when its turn comes.
+"""
+
+from __future__ import annotations
+
+from secure_ipp.errors import Refused
+from secure_ipp.scheduler.board import ClientPeer, Owner
+from secure_ipp.scheduler.quota import Charge, body_bytes, check_session
+from secure_ipp.scheduler.task import Mode, Task
+from secure_ipp.wire import messages
+
+Request = messages.Submit | messages.Direct
+
+
+def tasks_of(message: Request) -> list[str]:
+    return [message.task] if isinstance(message, messages.Submit) else message.tasks
+
+
+def charge(peer: ClientPeer, owner: Owner, message: Request) -> None:
+    """Check a request and charge it to its session.
+
+    Raises:
+        Refused: no honest client says such a thing, or has so much unfinished here.
+    """
+    tasks = tasks_of(message)
+    if isinstance(message, messages.Direct):
+        if not tasks or len(tasks) != len(message.engines) or len(set(tasks)) != len(tasks):
+            raise Refused("a direct message whose tasks and engines do not pair", code="malformed")
+        named = 0
+    else:
+        named = len(message.targets) + len(message.after) + len(message.follow)
+    size = body_bytes(message)
+    if any(task_id in peer.charges for task_id in tasks):
+        raise Refused("a task id that an unfinished task of this session has", code="malformed")
+    peer.charges.update(dict.fromkeys(tasks, Charge(peer.account, owner.account, tasks, size, named)))
+    check_session(peer.account)
+
+
+def make_task(peer: ClientPeer, message: Request, task_id: str, now: float) -> Task:
+    """A task as its client described it."""
+    mode: Mode = "balanced"
+    if isinstance(message, messages.Direct):
+        mode = "broadcast" if message.broadcast else "direct"
+    task = Task(
+        peer.user, task_id, kind=message.kind, function=message.function, body=message.body, sizes=message.sizes,
+        submitted=message.submitted, label=message.label, mode=mode, session=peer, accepted_at=now,
+    )
+    task.charge = peer.charges.get(task_id)
+    if isinstance(message, messages.Submit):
+        task.retries = message.retries
+        task.targets = frozenset(message.targets)
+        task.after, task.follow = message.after, message.follow
+        task.after_flags, task.follow_flags = message.after_flags, message.follow_flags
+        if message.timeout and (message.after or message.follow):
+            task.deadline = now + message.timeout
+    return task
+
+
+def unseen_task(owner: str, task_id: str, now: float) -> Task:
+    """A task that an engine holds and whose client has not come back yet."""
+    task = Task(
+        owner, task_id, kind="apply", function=b"", body=[], sizes=[], submitted=now, label="", mode="direct",
+        session=None, accepted_at=now,
+    )
+    task.adopted = True
+    return task
