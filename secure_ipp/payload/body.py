@@ -56,7 +56,7 @@ def as_body(buffers: Sequence[Buffer]) -> tuple[list[bytes], list[int], Stream |
         return [buffer if type(buffer) is bytes else bytes(buffer) for buffer in buffers], [], None
     if total > limits.BODY_BYTES:
         raise UsageError(
-            f"{total / limits.GIB:.0f} GiB are more than one task may carry ({limits.BODY_BYTES // limits.GIB} GiB)",
+            f"{total:,} bytes are more than one task may carry ({limits.BODY_BYTES:,})",
             "send it in parts, or let the engines read it from a file",
         )
     if len(buffers) > limits.BUFFERS:
