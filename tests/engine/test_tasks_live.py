@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,7 @@ from secure_ipp.payload import calls
 from secure_ipp.payload.markers import Reference, depend, require
 from secure_ipp.wire import messages
 from tests.engine.stage import RemoteFailure, Stage
+from tests.running import wait_until
 
 pytestmark = pytest.mark.live
 Engine = tuple[Stage, str]
@@ -242,13 +244,20 @@ def test_function_is_asked_for_and_tasks_wait_in_order(engine: Engine) -> None:
     assert stage.result(uuid, second).status == "ok"
 
 
+def _asleep_again(pid: int) -> bool:
+    """Whether a process's main thread sleeps, with no signal on its way to it."""
+    status = Path(f"/proc/{pid}/task/{pid}/status").read_text().splitlines()
+    told = dict(line.split(":\t", 1) for line in status if ":\t" in line)
+    return told["State"].startswith("S") and int(told["ShdPnd"], 16) == 0 and int(told["SigPnd"], 16) == 0
+
+
 def test_interrupt_reaches_running_user_code_only(engine: Engine) -> None:
     stage, uuid = engine
     stage.drop_seen()
     pid = stage.apply(uuid, os.getpid)
     for _ in range(5):
         os.kill(pid, signal.SIGINT)  # it is idle
-    time.sleep(0.05)  # nothing tells when a signal that does nothing has been handled
+    wait_until(lambda: _asleep_again(pid), 10)
     assert stage.apply(uuid, os.getpid) == pid
     number = stage.assign(uuid, calls.pack_call(define("import time\ndef f(): time.sleep(60)"), (), {}))
     stage.wait_for(lambda m: isinstance(m, messages.Started) and m.number == number, uuid)
