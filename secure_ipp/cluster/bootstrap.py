@@ -29,8 +29,11 @@ from secure_ipp.errors import (
 
 LINE_BYTES = 1 * limits.MIB
 _BY_CODE: dict[str, type[SecureIppError]] = {
-    kind.code: kind
-    for kind in (CapabilityError, ControllerUnreachable, PrivateFileError, ProtocolError, Refused, UsageError)
+    **{
+        kind.code: kind
+        for kind in (CapabilityError, ControllerUnreachable, PrivateFileError, ProtocolError, Refused, UsageError)
+    },
+    **dict.fromkeys(("key-refused", "version", "role", "revoked", "expired"), Refused),  # last words of a door
 }
 
 
