@@ -113,6 +113,7 @@ class Recovery:
     def _unpark(self, place: Place) -> _Parked | None:
         parked = self._parked.pop(place, None)
         if parked is not None:
+            parked.waiting_for.discard(place[1])
             left = self._parked_of[parked.peer] - 1
             if left:
                 self._parked_of[parked.peer] = left

@@ -1,0 +1,433 @@
+"""Large bodies and large results: credit, order, engines that die or stall, sessions that go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from secure_ipp import limits
+from secure_ipp.scheduler.streams import BodyStream
+from secure_ipp.scheduler.task import Task
+from secure_ipp.wire import messages
+from tests.scheduler.world import SimClient, SimEngine, World, refused
+
+MIB = limits.MIB
+
+
+class Upload:
+    """A client's side of its streams, as `client.ledger` has it: begun by `Pull`, moved by `Credit`."""
+
+    def __init__(self, client: SimClient, total: int, chunk: int = limits.CHUNK_BYTES) -> None:
+        self.client, self.total, self.chunk = client, total, chunk
+        self.name = ""
+        self.sent = self.credited = 0
+
+    def go_on(self, most: int = 1000) -> None:
+        got, self.client.sink.got = self.client.sink.got, []
+        self.client.sink.got = [m for m in got if not isinstance(m, messages.Pull | messages.Credit)]
+        for message in got:
+            if isinstance(message, messages.Pull):
+                self.name, self.sent, self.credited = message.task, 0, 0
+            elif isinstance(message, messages.Credit) and message.task == self.name:
+                self.credited += message.bytes
+                assert self.credited <= self.sent, "credit for what was never sent"
+        while self.sent < self.total and self.sent - self.credited < limits.STREAM_CREDIT_BYTES and most:
+            size = min(self.chunk, self.total - self.sent)
+            self.client.say(messages.Chunk(self.name, self.sent), b"x" * size)
+            self.sent += size
+            most -= 1
+
+
+def take(engine: SimEngine, count: int | None = None) -> int:
+    """The engine takes its chunks, checks their order, and gives credit; returns bytes taken."""
+    chunks = engine.sink.of(messages.EngineChunk)
+    taken = 0
+    for chunk, frame in list(zip(chunks, engine.sink.frames, strict=True))[:count]:
+        expected = engine.world.__dict__.setdefault("taken", {})
+        assert chunk.offset == expected.get((engine.uuid, chunk.number), 0)
+        expected[(engine.uuid, chunk.number)] = chunk.offset + len(frame)
+        taken += len(frame)
+        engine.sink.got.remove(chunk)
+        engine.say(messages.EngineCredit(chunk.number, len(frame)))
+    engine.sink.frames = engine.sink.frames[len(chunks[:count]):]
+    return taken
+
+
+def test_a_body_streams_to_its_engine_within_the_credit() -> None:
+    world = World()
+    (engine,) = world.engines(1)
+    client = world.client()
+    total = 20 * MIB + 5
+    client.submit("t", sizes=[total])
+    upload = Upload(client, total)
+    taken = rounds = 0
+    while taken < total:
+        upload.go_on()
+        assert sum(map(len, engine.sink.frames)) <= limits.STREAM_CREDIT_BYTES + limits.CHUNK_BYTES
+        taken += take(engine)
+        rounds += 1
+    assert rounds < 20
+    assert not world.core.dispatch.relay._bodies and not world.core.dispatch.relay._of_task
+    engine.finish()
+    assert client.status_of("t") == "ok"
+
+
+def test_a_shared_body_leaves_its_client_once_at_the_pace_of_the_slowest() -> None:
+    world = World()
+    engines = world.engines(3)
+    client = world.client()
+    total = 9 * MIB
+    client.direct(["a", "b", "c"], [engine.id for engine in engines], sizes=[total])
+    assert [pull.task for pull in client.sink.of(messages.Pull)] == ["a"]
+    upload = Upload(client, total)
+    upload.go_on()
+    for _ in range(5):
+        take(engines[0])
+        take(engines[1])
+        upload.go_on()
+    assert upload.sent <= limits.STREAM_CREDIT_BYTES + limits.CHUNK_BYTES
+    for _ in range(10):
+        for engine in engines:
+            take(engine)
+        upload.go_on()
+    assert upload.sent == total
+    for engine in engines:
+        engine.finish()
+    assert [client.status_of(task) for task in "abc"] == ["ok"] * 3
+
+
+@pytest.mark.parametrize("offset,size", [(5 * MIB, MIB), (MIB, 0), (MIB, 10 * MIB)])
+def test_chunks_out_of_place_are_refused(offset: int, size: int) -> None:
+    world = World()
+    world.engines(1)
+    client = world.client()
+    client.submit("t", sizes=[8 * MIB])
+    client.say(messages.Chunk("t", 0), b"x" * MIB)
+    assert refused(lambda: client.say(messages.Chunk("t", offset), b"x" * size)) == "stream"
+
+
+def test_chunks_beyond_the_credit_are_refused() -> None:
+    world = World()
+    world.engines(1)
+    client = world.client()
+    client.submit("t", sizes=[100 * MIB])
+
+    def flood() -> None:
+        for number in range(20):
+            client.say(messages.Chunk("t", number * MIB), b"x" * MIB)
+
+    assert refused(flood) == "stream"
+
+
+def test_chunks_of_no_stream_are_passed_on_to_nobody() -> None:
+    world = World()
+    (engine,) = world.engines(1)
+    client = world.client()
+    for number in range(50):
+        client.say(messages.Chunk("nothing", number), b"x" * MIB)
+    assert engine.sink.frames == []
+
+
+def test_an_engine_cannot_give_credit_for_what_was_not_sent() -> None:
+    world = World()
+    (engine,) = world.engines(1)
+    client = world.client()
+    client.submit("t", sizes=[50 * MIB])
+    upload = Upload(client, 50 * MIB)
+    upload.go_on(2)
+    engine.receive()
+    engine.say(messages.EngineCredit(1, 50 * MIB))
+    upload.go_on(0)  # asserts that it is not credited beyond what it has sent
+    assert upload.credited == 2 * MIB
+
+
+def test_an_engine_that_dies_mid_stream_is_replaced_and_the_body_pulled_again() -> None:
+    world = World()
+    first, second = world.engines(2)
+    client = world.client()
+    total = 10 * MIB
+    client.submit("t", sizes=[total])
+    engine, other = (first, second) if first.tasks else (second, first)
+    upload = Upload(client, total)
+    upload.go_on()
+    take(engine, 2)
+    engine.die()
+    assert other.tasks == ["t"]
+    client.say(messages.Chunk("t", upload.sent), b"x" * MIB)  # still under way when the engine died
+    for _ in range(10):
+        upload.go_on()
+        take(other)
+    other.finish()
+    assert client.status_of("t") == "ok"
+
+
+def test_the_stream_of_a_group_outlives_the_task_that_names_it() -> None:
+    world = World()
+    first, second, third = world.engines(3)
+    client = world.client()
+    total = 10 * MIB
+    client.direct(["a", "b", "c"], [first.id, second.id, third.id], sizes=[total])
+    upload = Upload(client, total)
+    upload.go_on()
+    take(second)
+    take(third, 1)
+    first.die()
+    assert client.status_of("a") == "lost"
+    assert [pull.task for pull in client.sink.of(messages.Pull)] == ["b"]
+    client.say(messages.Chunk("a", upload.sent), b"x" * MIB)  # of the name that is gone
+    for _ in range(20):
+        upload.go_on()
+        take(second)
+        take(third)
+    second.finish()
+    third.finish()
+    assert [client.status_of(task) for task in "bc"] == ["ok", "ok"]
+    assert not world.core.dispatch.relay._bodies and not world.core.dispatch.relay._of_task
+
+
+def test_a_group_is_named_by_a_task_whose_engine_is_there() -> None:
+    world = World()
+    (engine,) = world.engines(1)
+    client = world.client()
+    client.direct(["gone", "there"], [55, engine.id], sizes=[MIB])
+    assert [pull.task for pull in client.sink.of(messages.Pull)] == ["there"]
+
+
+def test_a_stalled_engine_is_left_out_and_the_others_go_on() -> None:
+    world = World()
+    first, second = world.engines(2)
+    client = world.client()
+    total = 12 * MIB
+    client.direct(["a", "b"], [first.id, second.id], sizes=[total])
+    upload = Upload(client, total)
+    world.pass_time(limits.STALLED_STREAM_SECONDS + 1)  # the client was slow: nobody's fault
+    upload.go_on()
+    take(second)
+    world.pass_time(1.0)
+    assert client.outcomes() == []
+    world.pass_time(limits.STALLED_STREAM_SECONDS)
+    assert client.status_of("a") == "lost"
+    first.sink.frames.clear()
+    first.sink.take(messages.EngineChunk)
+    for _ in range(10):
+        upload.go_on()
+        take(second)
+    second.finish()
+    assert client.status_of("b") == "ok"
+    first.receive()
+    assert first.tasks == []
+
+
+def test_a_client_that_goes_mid_stream_leaves_no_engine_waiting() -> None:
+    world = World()
+    (engine,) = world.engines(1)
+    client, other = world.client(), world.client()
+    for number in range(4):
+        client.submit(f"t{number}", sizes=[MIB])
+    other.say(messages.Attach([f"t{number}" for number in range(4)]))
+    client.leave()
+    engine.receive()
+    assert engine.tasks == []
+    assert [other.error_of(f"t{number}") for number in range(4)] == ["EngineError"] * 4
+
+
+def test_a_task_whose_client_has_gone_is_not_placed_where_its_data_cannot_come() -> None:
+    world = World()
+    first, second = world.engines(2)
+    client, other = world.client(), world.client()
+    client.submit("t", sizes=[MIB], retries=3)
+    engine, spare = (first, second) if first.tasks else (second, first)
+    upload = Upload(client, MIB)
+    upload.go_on()
+    take(engine)
+    client.leave()
+    other.say(messages.Attach(["t"]))
+    other.leave()
+    third = world.client()
+    engine.start()
+    engine.die()
+    assert spare.tasks == []
+    assert third.outcomes() == [] and world.core.board.owner("alice").live == {}
+
+
+def test_counting_the_slowest_is_not_done_for_each_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = BodyStream("t0", 4 * MIB)
+    for number in range(3000):
+        task = Task("o", f"t{number}", kind="apply", function=b"", body=[], sizes=[], submitted=0, label="",
+                    mode="direct", session=None, accepted_at=0)
+        stream.add(task, None, number, 0.0)
+    counted = 0
+    original = BodyStream._moved_from
+
+    def count(self: BodyStream, before: int) -> None:
+        nonlocal counted
+        was = self._so_slow
+        original(self, before)
+        counted += was == 1
+
+    monkeypatch.setattr(BodyStream, "_moved_from", count)
+    for offset in range(0, 4 * MIB, MIB):
+        stream.chunk(offset, MIB, 0.0)
+        for number in range(3000):
+            stream.taken(f"t{number}", MIB, 0.0)
+    assert stream.over and counted == 4
+
+
+# --- results ---------------------------------------------------------------------------------------------------
+
+
+def large_result(world: World, *watchers: SimClient, total: int = 6 * MIB) -> tuple[SimClient, SimEngine]:
+    (engine,) = world.engines(1)
+    client = world.client()
+    client.submit("t")
+    for watcher in watchers:
+        watcher.say(messages.Attach(["t"]))
+    engine.finish(sizes=[total], body=[])
+    return client, engine
+
+
+def send(engine: SimEngine, offsets: Any, size: int = MIB) -> None:
+    for offset in offsets:
+        engine.say(messages.EngineChunk(1, offset * MIB), b"y" * size)
+
+
+def test_a_large_result_waits_at_its_engine_until_it_is_fetched() -> None:
+    world = World()
+    client, engine = large_result(world)
+    (outcome,) = client.outcomes("t")
+    assert outcome.sizes == [6 * MIB] and outcome.body == []
+    world.hub_keeps()
+    engine.receive()
+    assert engine.results, "the hub has no bytes of it"
+    client.say(messages.Pull("t"))
+    assert engine.sink.of(messages.EnginePull)
+    send(engine, range(4))
+    client.say(messages.Credit("t", 4 * MIB))
+    assert [credit.bytes for credit in engine.sink.of(messages.EngineCredit)] == [4 * MIB]
+    send(engine, (4, 5))
+    assert [chunk.offset for chunk in client.sink.of(messages.Chunk)] == [n * MIB for n in range(6)]
+    client.say(messages.Received(["t"]))
+    engine.receive()
+    assert engine.results == {} and not world.core.dispatch.relay._results
+
+
+def test_an_engine_beyond_its_credit_or_out_of_order_is_refused() -> None:
+    world = World()
+    client, engine = large_result(world, total=50 * MIB)
+    client.say(messages.Pull("t"))
+    assert refused(lambda: send(engine, range(10))) == "stream"
+    client.say(messages.Pull("t"))
+    send(engine, [0])
+    assert refused(lambda: send(engine, [3])) == "stream"
+
+
+def test_a_client_that_pulls_twice_does_no_harm_to_the_engine() -> None:
+    world = World()
+    client, engine = large_result(world)
+    client.say(messages.Pull("t"))
+    send(engine, (0, 1))
+    client.say(messages.Pull("t"))
+    send(engine, (2, 3))  # was under way
+    send(engine, range(4))
+    assert [chunk.offset // MIB for chunk in client.sink.of(messages.Chunk)] == [0, 1, 0, 1, 2, 3]
+
+
+def test_credit_for_a_result_is_never_more_than_was_sent() -> None:
+    world = World()
+    client, engine = large_result(world)
+    client.say(messages.Pull("t"))
+    send(engine, [0])
+    client.say(messages.Credit("t", 2**40))
+    client.say(messages.Credit("t", 2**40))
+    assert [credit.bytes for credit in engine.sink.of(messages.EngineCredit)] == [MIB]
+
+
+def test_a_second_reader_waits_and_then_reads() -> None:
+    world = World()
+    second = world.client()
+    (engine,) = world.engines(1)
+    client = world.client()
+    client.submit("t")
+    second.say(messages.Attach(["t"]))
+    engine.finish(sizes=[MIB], body=[])
+    client.say(messages.Pull("t"))
+    for _ in range(5):
+        second.say(messages.Pull("t"))
+    assert len(engine.sink.of(messages.EnginePull)) == 1
+    send(engine, [0])
+    client.say(messages.Received(["t"]))
+    assert len(engine.sink.of(messages.EnginePull)) == 2
+    send(engine, [0])
+    second.say(messages.Received(["t"]))
+    engine.receive()
+    assert engine.results == {}
+
+
+def test_a_session_that_was_told_may_be_slow_to_ask() -> None:
+    world = World()
+    (engine,) = world.engines(1)
+    client, second = world.client(), world.client()
+    client.submit("t")
+    second.say(messages.Attach(["t"]))
+    engine.finish(sizes=[MIB], body=[])
+    client.say(messages.Pull("t"))
+    send(engine, [0])
+    client.say(messages.Received(["t"]))
+    engine.receive()
+    assert engine.results
+    second.say(messages.Received(["t"]))  # it does not want it
+    engine.receive()
+    assert engine.results == {}
+    second.say(messages.Pull("t"))
+    assert [outcome.status for outcome in second.outcomes("t")] == ["ok", "lost"]
+
+
+def test_when_a_reader_goes_the_next_one_reads() -> None:
+    world = World()
+    (engine,) = world.engines(1)
+    client, second = world.client(), world.client()
+    client.submit("t")
+    second.say(messages.Attach(["t"]))
+    engine.finish(sizes=[6 * MIB], body=[])
+    client.say(messages.Pull("t"))
+    second.say(messages.Pull("t"))
+    send(engine, [0])
+    client.leave()
+    assert len(engine.sink.of(messages.EnginePull)) == 2
+    send(engine, [1, 2])  # of the first reading
+    send(engine, [0, 1])
+    assert [chunk.offset // MIB for chunk in second.sink.of(messages.Chunk)] == [0, 1]
+
+
+def test_an_engine_that_dies_while_its_result_is_fetched_ends_it_once() -> None:
+    world = World()
+    client, engine = large_result(world)
+    client.say(messages.Pull("t"))
+    send(engine, [0])
+    engine.die()
+    assert [outcome.status for outcome in client.outcomes("t")] == ["ok", "lost"]
+    assert not world.core.dispatch.relay._results
+
+
+def test_a_result_nobody_asked_for_yet_is_lost_when_it_is_asked_for() -> None:
+    world = World()
+    client, engine = large_result(world)
+    engine.die()
+    client.say(messages.Pull("t"))
+    assert [outcome.status for outcome in client.outcomes("t")] == ["ok", "lost"]
+
+
+@pytest.mark.parametrize("changes", [
+    {"sizes": [limits.BODY_BYTES] * 2, "body": []}, {"sizes": [0], "body": []}, {"sizes": [5], "body": [b"x"]},
+    {"body": [b"x" * limits.INLINE_BYTES, b"x"]},
+])
+def test_a_result_that_no_client_could_take_is_refused(changes: dict[str, Any]) -> None:
+    world = World()
+    (engine,) = world.engines(1)
+    client = world.client()
+    client.submit("t")
+    assign = engine.start()
+    assert assign is not None
+    assert refused(lambda: engine.say(engine.result(assign, **changes))) == "malformed"
+    assert client.outcomes() == []
