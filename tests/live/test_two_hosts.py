@@ -287,8 +287,8 @@ def test_two_addresses_of_loopback_and_a_restart(own: RunningCluster, request: p
             assert client[0].apply_sync(numpy.arange, 4).tolist() == [0, 1, 2, 3]
             with pytest.raises(PolicyError, match=r'uuid\.UUID(.|\n)*results="any"'):
                 client[0].apply_sync(uuid.UUID, int=7)
-        assert engines.stop() == 0
         assert own.stop().returncode == 0
+        assert engines.process.wait(10) == 0  # they were told that it is over
 
 
 @needs_namespaces
