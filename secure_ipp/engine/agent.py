@@ -218,6 +218,8 @@ class Agent:
                 self._signal(action.member.uuid, action.signum)
             elif isinstance(action, actions.StopProcess):
                 self._stop(action.member.uuid)
+            elif isinstance(action, actions.Remark):
+                log.warning("%s", action.text)
             else:
                 log.error("%s", action.reason)
                 self._failure = self._failure or EnvironmentProblem(

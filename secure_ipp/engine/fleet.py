@@ -4,7 +4,8 @@ Pure: events in, actions out; no processes, no sockets, no clock.
 
 Laws (S12).
 - Each engine has a fresh key; its public half is announced, and the engine is started only after the answer.
-- After a new session everything is announced again, and an engine that comes back under another id is stopped.
+- After a new session everything is announced again; an engine that is not known any more, or under another id, is
+  stopped, and a fresh one takes its place.
 - A death is kept until the scheduler has heard of it.
 """
 
@@ -43,9 +44,10 @@ class Member:
     Attributes:
         restart: another takes its place when it has ended.
         asked: its end was asked for.
+        disowned: the controller has ended its tasks without knowing of its end, and need not hear of it.
     """
 
-    __slots__ = ("asked", "keys", "pid", "restart", "state", "uuid")
+    __slots__ = ("asked", "disowned", "keys", "pid", "restart", "state", "uuid")
 
     def __init__(self, keys: KeyPair) -> None:
         self.keys = keys
@@ -54,6 +56,7 @@ class Member:
         self.state = State.ANNOUNCED
         self.restart = False
         self.asked = False
+        self.disowned = False
 
     def to(self, state: State) -> None:
         if state not in _NEXT[self.state]:
@@ -96,7 +99,14 @@ class Complain:
     reason: str
 
 
-Action = Say | StartEngine | SignalProcess | StopProcess | Complain
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Tell the user what happens; nothing is wrong with it."""
+
+    text: str
+
+
+Action = Say | StartEngine | SignalProcess | StopProcess | Complain | Remark
 
 
 class Fleet:
@@ -150,19 +160,25 @@ class Fleet:
         member = self._members.get(message.key)
         if member is None:
             return []
+        if member.state is not State.ANNOUNCED:
+            return [] if member.uuid == message.uuid else self._replace(member, message)
         if not message.uuid:
-            complaint = Complain(message.reason or "the scheduler refused an engine's key")
-            if member.state is State.ANNOUNCED:
-                self._end(member)
-                return [complaint]
-            return [complaint, *self._stop(member)]
-        if member.state is State.ANNOUNCED:
-            member.uuid = message.uuid
-            member.to(State.STARTING)
-            return [StartEngine(member)]
-        if member.uuid != message.uuid:
-            return [Complain("an engine is known under another id now"), *self._stop(member)]
-        return []
+            self._end(member)
+            return [Complain(message.reason or "the scheduler refused an engine's key")]
+        member.uuid = message.uuid
+        member.to(State.STARTING)
+        return [StartEngine(member)]
+
+    def _replace(self, member: Member, message: messages.Announced) -> list[Action]:
+        """The controller was away for too long, or has lost its memory; the tasks of this engine have ended there."""
+        if member.state is State.STOPPING:
+            return []
+        reason = message.reason or "the controller does not remember it"
+        member.restart, member.disowned = not self.stopping, True
+        actions: list[Action] = [Remark(f"engine {member.uuid} is replaced by a fresh one: {reason}")]
+        if message.uuid:
+            actions.append(Say(messages.EngineDied(messages.EngineDeath(message.uuid, 0, 0, reason))))
+        return [*actions, *self._stop(member)]
 
     def heard_of_death(self, uuid: str) -> None:
         """The scheduler has it."""
@@ -216,9 +232,11 @@ class Fleet:
         member = self.by_uuid(uuid)
         if member is None:
             return []
-        death = messages.EngineDeath(uuid, started, status, reason or _in_words(status, member.asked))
-        self._deaths[uuid] = death
-        actions: list[Action] = [Say(messages.EngineDied(death), uuid)]
+        actions: list[Action] = []
+        if not member.disowned:
+            death = messages.EngineDeath(uuid, started, status, reason or _in_words(status, member.asked))
+            self._deaths[uuid] = death
+            actions.append(Say(messages.EngineDied(death), uuid))
         if not member.asked and status != 0:
             self.crashed += 1
         self._end(member)

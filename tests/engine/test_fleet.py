@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from secure_ipp.engine.fleet import Complain, Fleet, Member, Say, SignalProcess, StartEngine, State, StopProcess
+from secure_ipp.engine.fleet import Complain, Fleet, Member, Remark, Say, SignalProcess, StartEngine, State, StopProcess
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.wire import messages
 
@@ -68,11 +68,29 @@ def test_restart_gives_a_fresh_key() -> None:
     assert made.crashed == 0 and not made.empty
 
 
-def test_engine_known_under_another_id_is_stopped() -> None:
+@pytest.mark.parametrize(("uuid", "reason"), [("other", ""), ("", "this key was known before")])
+def test_an_engine_that_is_not_known_any_more_is_replaced(uuid: str, reason: str) -> None:
     made, (member,) = up(1)
-    assert made.announced(messages.Announced(member.keys.public.raw, "e0")) == []
-    complain, stop = made.announced(messages.Announced(member.keys.public.raw, "other"))
-    assert isinstance(complain, Complain) and stop == StopProcess(member)
+    key = member.keys.public.raw
+    assert made.announced(messages.Announced(key, "e0")) == []
+    remark, *said, stop = made.announced(messages.Announced(key, uuid, reason))
+    assert isinstance(remark, Remark) and (reason or "does not remember") in remark.text
+    assert stop == StopProcess(member)
+    assert [say.message.death.uuid for say in said] == ([uuid] if uuid else [])  # type: ignore[union-attr]
+    assert made.announced(messages.Announced(key, uuid, reason)) == []
+    (announce,) = made.exited("e0", -15, 3)  # its death is nobody's business there
+    assert isinstance(announce, Say) and announce.message.keys != [key]  # type: ignore[attr-defined]
+    join, _ = made.welcome(False)
+    assert isinstance(join, Say) and join.message.dead == []  # type: ignore[attr-defined]
+    assert made.crashed == 0
+
+
+def test_an_engine_that_is_not_known_any_more_is_not_replaced_at_the_end() -> None:
+    made, (member,) = up(1)
+    made.stopping = True
+    assert made.announced(messages.Announced(member.keys.public.raw, "", "known before"))[-1] == StopProcess(member)
+    assert made.exited("e0", -15, 0) == []
+    assert made.empty
 
 
 def test_signals_go_to_running_engines_only() -> None:
