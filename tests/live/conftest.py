@@ -27,6 +27,9 @@ elif wish == "another protocol":
 elif wish == "little patience":
     from secure_ipp import limits
     limits.AGENT_PATIENCE_SECONDS = 2.0
+elif wish == "quick loss":
+    from secure_ipp import limits
+    limits.HEARTBEAT_SECONDS, limits.HEARTBEAT_TIMEOUT_SECONDS, limits.RESUME_SECONDS = 0.3, 1.0, 0.5
 elif wish == "little room":
     from secure_ipp import limits
     limits.BODY_BYTES = 1 << 20

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import pytest
 
 import secure_ipp as ipp
 from secure_ipp.errors import PolicyError
-from tests.running import RunningCluster, argv, gone, short_directory
+from tests.running import RunningCluster, argv, gone, short_directory, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -114,6 +114,15 @@ except TimeoutError as error:
     print(json.dumps({"seconds": time.monotonic() - begun, "code": error.code, "said": str(error)}))
 """
 
+COUNT = """
+import json
+import secure_ipp as ipp
+
+with ipp.Client(timeout=20) as client:
+    client.wait_for_engines(2, timeout=20)
+    print(json.dumps(client[:].apply_sync(lambda: 7)))
+"""
+
 
 @dataclass(frozen=True)
 class Hosts:
@@ -170,10 +179,12 @@ def on(host: str, words: list[str]) -> list[str]:
     return ["ip", "netns", "exec", host, *words] if host else words
 
 
-def run(host: str, home: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+def run(
+    host: str, home: Path, words: list[str], environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         on(host, words), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False,
-        env={**os.environ, "SECURE_IPP_HOME": str(home)},
+        env={**(environment or os.environ), "SECURE_IPP_HOME": str(home)},
     )
 
 
@@ -190,11 +201,11 @@ def copied(file: Path) -> Path:
 class EnginesElsewhere:
     """`ipengine --file` in the foreground, on a host that has a copy of the engine file and nothing else."""
 
-    def __init__(self, host: str, file: Path, engines: int) -> None:
+    def __init__(self, host: str, file: Path, engines: int, environment: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
             on(host, argv("ipengine", "--file", str(file), "-n", str(engines))), stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, env={**os.environ, "SECURE_IPP_HOME": str(file.parent / "nothing")},
-            start_new_session=True,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+            env={**(environment or os.environ), "SECURE_IPP_HOME": str(file.parent / "nothing")},
         )
         assert self.process.stderr is not None
         self.said = ""
@@ -300,3 +311,29 @@ def test_a_host_that_swallows_everything_is_an_error_in_time(hosts: Hosts, own: 
     waited = told(run(hosts.collaborator, file.parent / "nothing", [sys.executable, "-c", IMPATIENT, str(file), "2"]))
     assert waited["seconds"] < 3.0 and waited["code"] == "unreachable", waited
     assert "10.77.2.9" in waited["said"] and "ipcluster list" in waited["said"]
+
+
+@needs_namespaces
+def test_a_cable_that_is_pulled_for_longer_than_a_session_lasts(
+    hosts: Hosts, own: RunningCluster, wishing: Callable[[str], dict[str, str]], request: pytest.FixtureRequest
+) -> None:
+    """The engines are given up, their host is not: when the cable is back, it has fresh ones."""
+    quick = wishing("quick loss")
+    told(run(hosts.controller, own.home, argv("secure-ipp", "keys", "init", "--host", CABLES[0][1], "--json")))
+    started = run(hosts.controller, own.home, argv("ipcontroller", "--daemonize"), quick)
+    assert started.returncode == 0, started.stderr
+    engines = EnginesElsewhere(hosts.engines, copied(own.place.engine_file), 2, quick)
+    request.addfinalizer(engines.stop)
+    before = {engine["pid"] for engine in own.status()["engines"]}
+    assert len(before) == 2
+    ip("-n", hosts.controller, "link", "set", "engines", "down")
+    wait_until(lambda: not own.status()["engines"], 15, "the engines are given up")
+    ip("-n", hosts.controller, "link", "set", "engines", "up")
+    fresh = wait_until(lambda: {
+        engine["pid"] for engine in own.status()["engines"] if engine["pid"] not in before
+    }, 20, "fresh engines are there")
+    wait_until(lambda: len(own.status()["engines"]) == 2, 10)
+    assert gone(list(before), 5.0) and not fresh & before
+    done = run(hosts.controller, own.home, [sys.executable, "-c", COUNT])
+    assert told(done) == [7, 7], done.stderr
+    assert engines.stop() == 0
