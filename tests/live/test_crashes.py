@@ -204,3 +204,18 @@ def test_sigint_interrupts_the_running_task_only(crashed: Any) -> None:
     assert caught.value.ename == "KeyboardInterrupt"
     assert queued.get(timeout=10) == "untouched"
     assert client[:].apply_sync(lambda: 1) == [1, 1, 1]
+
+
+def test_hub_and_scheduler_killed_together_lose_all_memory_and_the_host_gives_fresh_engines(crashed: Any) -> None:
+    cluster, client = crashed
+    pids = client[:].apply_sync(os.getpid)
+    running = client[0].apply_async(time.sleep, 60)
+    found = _state(cluster)
+    for pid in (found.hub, found.scheduler):
+        os.kill(pid, signal.SIGKILL)
+    _gone(pids, 20)
+    with pytest.raises(ipp.SecureIppError):
+        running.get(timeout=30)
+    with ipp.Client(cluster.place.client_file, timeout=20) as other:
+        other.wait_for_engines(3, timeout=30)
+        _until(lambda: len(other.ids) == 3 and not set(other[:].apply_sync(os.getpid)) & set(pids))
