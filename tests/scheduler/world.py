@@ -179,6 +179,7 @@ class SimAgent:
         self.world.core.agent_message(self.peer, message, self.world.now)
 
     def announce(self, *keys: bytes) -> list[messages.Announced]:
+        self.sink.take(messages.Announced)
         self.say(messages.Announce(list(keys)))
         return self.sink.take(messages.Announced)
 
