@@ -63,6 +63,7 @@ class Connections:
     """All accepted connections of a door, by descriptor."""
 
     def __init__(self) -> None:
+        self.accepted = 0  # ever
         self._all: dict[int, Accepted] = {}
         self._half_open: dict[int, Accepted] = {}  # oldest first
         self._per_source: Counter[str] = Counter()  # of the half-open ones
@@ -72,6 +73,7 @@ class Connections:
 
     def add(self, descriptor: int, now: float) -> None:
         """The monitor says that libzmq accepted a connection."""
+        self.accepted += 1
         self.remove(descriptor)
         duplicate = _duplicate(descriptor)
         if duplicate is None:

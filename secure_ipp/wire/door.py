@@ -23,7 +23,7 @@ from secure_ipp.keys.curve import KeyPair
 from secure_ipp.wire import messages, monitor, sockets
 from secure_ipp.wire.codec import PacketDecoder
 from secure_ipp.wire.cutting import Accepted, Connections
-from secure_ipp.wire.greeting import Newcomer, descriptor_of, property_of, read_greeting
+from secure_ipp.wire.greeting import Newcomer, check_routing_id, descriptor_of, property_of, read_greeting
 from secure_ipp.wire.loop import Loop
 from secure_ipp.wire.outbox import Outbox
 from secure_ipp.wire.session import Session
@@ -85,8 +85,8 @@ class Door:
         self._decoders = {role: PacketDecoder[Any](union) for role, union in receives.items()}
         self._handler = handler
         self._incarnation = incarnation
-        self._socket = sockets.bind_door(loop.context, gate, domain=domain, endpoints=endpoints, keys=keys)
-        self._monitor = monitor.Monitor(self._socket)
+        bound = sockets.bind_door(loop.context, gate, domain=domain, endpoints=endpoints, keys=keys)
+        self._socket, self._monitor, self._last_id = bound.socket, bound.monitor, bound.last_id
         self._outbox = Outbox(loop, self._socket, fell=self._lost, stalled=self._on_stalled)
         self.mark = self._outbox.mark  # this session has something to say at the end of the turn
         self._connections = Connections()
@@ -192,6 +192,7 @@ class Door:
             self._ignore(routing_id)  # it has fallen, or its descriptor could not be looked at: it will try again
             return
         try:
+            check_routing_id(frames, self._last_id, self._connections.accepted)
             newcomer = read_greeting(frames, self._decoders)
             if newcomer.role == "probe":
                 self._ignore(routing_id)

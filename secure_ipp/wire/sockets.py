@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import zmq
@@ -15,6 +16,7 @@ import zmq
 from secure_ipp import limits
 from secure_ipp.errors import EnvironmentProblem, PolicyError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
+from secure_ipp.wire.monitor import Monitor
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_ENFORCE_DOMAIN = 93  # in libzmq's draft list by name only; the released library acts on it
@@ -58,10 +60,24 @@ def zap_socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     return socket
 
 
+@dataclass(frozen=True, slots=True)
+class BoundDoor:
+    """A ROUTER that admits whom the gate admits, and nobody else.
+
+    Attributes:
+        monitor: set before anybody could connect.
+        last_id: number of the last automatic routing id that was given before; secret, like all of them.
+    """
+
+    socket: zmq.Socket[bytes]
+    monitor: Monitor
+    last_id: int
+
+
 def bind_door(
     context: zmq.Context[zmq.Socket[bytes]], gate: LiveGate, *, domain: str, endpoints: list[str], keys: KeyPair
-) -> zmq.Socket[bytes]:
-    """A ROUTER that admits whom the gate admits, and nobody else.
+) -> BoundDoor:
+    """Open a door.
 
     Raises:
         PolicyError: the gate does not run, or the domain is empty.
@@ -82,12 +98,14 @@ def bind_door(
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.BACKLOG, limits.BACKLOG)
         socket.setsockopt(zmq.IPV6, int(any("[" in endpoint for endpoint in endpoints)))
+        last_id = _routing_id_now(context, socket)
+        watch = Monitor(socket)
         for endpoint in endpoints:
             _bind(socket, endpoint)
     except BaseException:
         socket.close(0)
         raise
-    return socket
+    return BoundDoor(socket, watch, last_id)
 
 
 def connect(
@@ -124,6 +142,23 @@ def _common(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.HEARTBEAT_IVL, int(limits.HEARTBEAT_SECONDS * 1000))
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(limits.HEARTBEAT_TIMEOUT_SECONDS * 1000))
     socket.setsockopt(zmq.HEARTBEAT_TTL, int(limits.HEARTBEAT_TIMEOUT_SECONDS * 1000))
+
+
+def _routing_id_now(context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes]) -> int:
+    """The number that libzmq counts on from; learnt inside the process, before the router is bound elsewhere."""
+    name = f"inproc://{os.urandom(16).hex()}"
+    router.bind(name)
+    probe = context.socket(zmq.DEALER)
+    try:
+        probe.setsockopt(zmq.LINGER, 0)
+        probe.connect(name)
+        probe.send(b"")
+        if not router.poll(int(limits.HANDSHAKE_SECONDS * 1000)):
+            raise EnvironmentProblem("this libzmq passes nothing on within the process", "install pyzmq's wheel")
+        return int.from_bytes(router.recv_multipart()[0][1:], "big")
+    finally:
+        probe.close(0)
+        router.unbind(name)
 
 
 def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:

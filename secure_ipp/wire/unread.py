@@ -34,7 +34,7 @@ class UnreadWatch:
     """Finds them."""
 
     def __init__(self) -> None:
-        self._peak = _peak_bytes()
+        self._least = _resident_bytes()  # since the last look
 
     def too_much(self, connections: Iterable[Accepted], heard: Callable[[Accepted], int]) -> list[Accepted]:
         """Connections to cut.
@@ -43,13 +43,17 @@ class UnreadWatch:
             connections: all of them.
             heard: bytes read from one.
         """
-        peak = _peak_bytes()
-        if peak - self._peak < _GROWTH_BYTES:
+        resident = _resident_bytes()
+        if resident - self._least < _GROWTH_BYTES:
+            self._least = min(self._least, resident)
             return []
-        self._peak = peak
+        self._least = resident
         return [c for c in connections if c.received_bytes() - heard(c) > limits.UNREAD_BYTES]
 
 
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * limits.KIB
+def _resident_bytes() -> int:
+    """What this process holds in memory; 0 where `Accepted.received_bytes` says nothing either."""
+    if sys.platform != "linux":
+        return 0
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()

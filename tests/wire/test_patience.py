@@ -72,7 +72,7 @@ def test_nothing_listens(stage):
 @pytest.mark.parametrize("close", [False, True])
 def test_something_else_listens(stage, words, close):
     squatter = stage._keep(Squatter(words, close))
-    error = failure_within(stage.peer(stage.door(), doors=[squatter.endpoint], first_patience=0.5), 3)
+    error = failure_within(stage.peer(stage.door(), doors=[squatter.endpoint], first_patience=0.3), 3)
     assert isinstance(error, ControllerUnreachable)
     assert squatter.came >= 1
 
