@@ -3,6 +3,7 @@
 import pytest
 
 from tests.attacks.doors import Siege
+from tests.wire.conftest import Stage
 
 
 @pytest.fixture
@@ -10,3 +11,10 @@ def siege():
     siege = Siege()
     yield siege
     siege.close()
+
+
+@pytest.fixture
+def stage():
+    stage = Stage()
+    yield stage
+    stage.close()

@@ -257,6 +257,7 @@ class Proxy:
         self.endpoint = f"tcp://127.0.0.1:{self.port}"
         self.sent_up, self.sent_down = bytearray(), bytearray()
         self.recording = False
+        self.damage_next = False  # change one byte of what goes up next
         self.accepted = 0
         self.budgets = []  # bytes after which the next connections are cut; without one they live
         self._left = {}
@@ -338,6 +339,9 @@ class Proxy:
         if not piece:
             self._drop(source)
             return
+        if self.damage_next and source in self._upward:
+            self.damage_next = False
+            piece = piece[:-1] + bytes([piece[-1] ^ 1])
         budget = self._left.get(source)
         if budget is not None:
             budget[0] -= len(piece)
