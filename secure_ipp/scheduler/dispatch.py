@@ -44,6 +44,10 @@ class Dispatch:
 
     def accept(self, task: Task, now: float) -> None:
         """A new balanced task."""
+        if not (task.after or task.follow or task.targets):
+            self._enter(task)
+            self.waiting.put(task)
+            return
         owner = self._board.owner(task.owner)
         try:
             waits = (

@@ -22,6 +22,8 @@ class TaskState(enum.Enum):
     ABORTED = "aborted"
     LOST = "lost"
 
+    __hash__ = object.__hash__  # Enum's own is Python code, and every step of every task looks a state up
+
 
 S = TaskState
 ENDED = frozenset({S.OK, S.ERROR, S.ABORTED, S.LOST})
