@@ -30,7 +30,7 @@ class AgentPeer:
         engines: uuids of the engines that it announced, alive or to be.
     """
 
-    __slots__ = ("engines", "limit", "present", "session", "user")
+    __slots__ = ("engines", "limit", "present", "refused_at", "session", "user")
 
     def __init__(self, session: Any, user: str, limit: int) -> None:
         self.session = session
@@ -38,6 +38,7 @@ class AgentPeer:
         self.limit = limit
         self.present = True
         self.engines: set[str] = set()
+        self.refused_at = 0.0  # when a refused announcement of it last went on record
 
 
 class SessionKey:
@@ -63,11 +64,12 @@ class AgentDesk:
     Args:
         keys_changed: called when the gate must learn or forget session keys.
         new_id: makes grant ids.
+        own: the controller's own public keys, which no engine has either.
     """
 
     def __init__(
         self, board: Board, dispatch: Dispatch, recovery: Recovery, keys_changed: Callable[[], None],
-        new_id: Callable[[], str] = random_id,
+        new_id: Callable[[], str] = random_id, own: frozenset[bytes] = frozenset(),
     ) -> None:
         self._board = board
         self._dispatch = dispatch
@@ -78,9 +80,11 @@ class AgentDesk:
         self._by_uuid: dict[str, SessionKey] = {}
         self._of_user: dict[str, int] = {}  # how many keys each join key has in use
         self._spent: OrderedDict[bytes, None] = OrderedDict()  # keys of engines that ended
-        self._reserved: frozenset[bytes] = frozenset()  # keys of the registry, present and past
+        self._own = own
+        self._reserved = own  # and keys of the registry, present and past
         self._unconnected: set[str] = set()  # engines whose connection is gone, for now
-        self._keys_went = False
+        self._keys_differ = False  # from those that the gate knows
+        self._answers: list[tuple[Any, messages.Announced]] = []  # until the gate knows the keys
         self._deaths: dict[str, tuple[float, messages.EngineDeath]] = {}
 
     def key_of(self, uuid: str) -> SessionKey | None:
@@ -114,12 +118,15 @@ class AgentDesk:
 
     # --- keys ----------------------------------------------------------------------------------------------------
 
-    def announce(self, agent: AgentPeer, message: messages.Announce) -> None:
+    def announce(self, agent: AgentPeer, message: messages.Announce, now: float) -> None:
+        """Keys of engines to be; answered at the end of the turn."""
         answers = [self._announced(agent, key) for key in message.keys]
-        self._keys_went = False
-        self._keys_changed()  # before the answer leaves: the engine may knock at once
-        for answer in answers:
-            self._board.send_to(agent.session, answer, None)
+        self._answers += [(agent.session, answer) for answer in answers]
+        refused = [answer for answer in answers if not answer.uuid]
+        if refused and now >= agent.refused_at + limits.GATE_LOG_SECONDS:
+            agent.refused_at = now
+            details = {"user": agent.user, "reason": refused[0].reason, "count": str(len(refused))}
+            self._board.to_hub(messages.AuditEvent("announcement-refused", now, details))
 
     def _announced(self, agent: AgentPeer, key: bytes) -> messages.Announced:
         known = self.keys.get(key)
@@ -142,6 +149,7 @@ class AgentDesk:
         uuid = remembered.info.uuid if remembered is not None else self._new_id()
         self.keys[key] = self._by_uuid[uuid] = SessionKey(key, uuid, agent)
         self._of_user[agent.user] = in_use + 1
+        self._keys_differ = True
         agent.engines.add(uuid)
         return messages.Announced(key, uuid)
 
@@ -152,17 +160,20 @@ class AgentDesk:
             reserved: keys that it holds or ever held; engines under one of them end.
             limits_of: engines that each join key allows.
         """
-        self._reserved = reserved
+        self._reserved = reserved | self._own
         for known in list(self.keys.values()):
             known.agent.limit = limits_of.get(known.user, 0)
             if known.key in reserved:
                 self._end(known.uuid, None, "its key is in the registry now", now)
 
     def turn(self) -> None:
-        """Keys that went are taken from the gate once in a turn, however many they are."""
-        if self._keys_went:
-            self._keys_went = False
+        """The gate learns and forgets once in a turn, however many keys came and went, and before anybody is told."""
+        if self._keys_differ:
+            self._keys_differ = False
             self._keys_changed()
+        answers, self._answers = self._answers, []
+        for session, answer in answers:
+            self._board.send_to(session, answer, None)
 
     # --- deaths ----------------------------------------------------------------------------------------------------
 
@@ -220,7 +231,7 @@ class AgentDesk:
             else:
                 del self._of_user[known.user]
             known.agent.engines.discard(uuid)
-            self._keys_went = True
+            self._keys_differ = True
         self._deaths.pop(uuid, None)
         self._unconnected.discard(uuid)
         engine = self._board.engines.by_uuid(uuid)

@@ -38,11 +38,13 @@ class Core:
         ticket_key: 32 random bytes, the same after a restart.
         keys_changed: the gate must learn or forget session keys.
         now: seconds since the epoch.
+        own_keys: the controller's public keys.
     """
 
     def __init__(
         self, *, send: Send, to_hub: Callable[[messages.Message], None], ticket_key: bytes, scheme: str,
         rng: random.Random, keys_changed: Callable[[], None], now: float, new_id: Callable[[], str] = random_id,
+        own_keys: frozenset[bytes] = frozenset(),
     ) -> None:
         self.board = Board(send=send, to_hub=to_hub, tickets=Tickets(ticket_key), scheme=scheme, rng=rng)
         self.recovery = Recovery(self.board, now)
@@ -50,7 +52,7 @@ class Core:
         self.returning = Returning(self.board, self.dispatch, self.recovery)
         self.clients = ClientDesk(self.board, self.dispatch, self.recovery, self.returning)
         self.engines = EngineDesk(self.board, self.dispatch, self.recovery, self.returning)
-        self.agents = AgentDesk(self.board, self.dispatch, self.recovery, keys_changed, new_id)
+        self.agents = AgentDesk(self.board, self.dispatch, self.recovery, keys_changed, new_id, own_keys)
         self.grants: dict[str, messages.GrantInfo] = {}
         self.version = 0
         self._peers: dict[bytes, ClientPeer] = {}  # by session token
@@ -213,7 +215,7 @@ class Core:
             case messages.Join():
                 self.agents.join(agent, message, now)
             case messages.Announce():
-                self.agents.announce(agent, message)
+                self.agents.announce(agent, message, now)
             case messages.EngineDied():
                 self.agents.died(agent, message, now)
             case messages.EngineStarted():

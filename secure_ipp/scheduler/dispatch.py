@@ -268,6 +268,7 @@ class Dispatch:
         task.recalling = False
         task.to(TaskState.ACCEPTED)
         task.engine, task.number = None, -1
+        task.written = task.shown = 0
         self._wait(task, first=True)
 
     def retry(self, task: Task, now: float) -> bool:

@@ -19,6 +19,8 @@ from secure_ipp.scheduler.returning import Returning
 from secure_ipp.scheduler.task import Task, TaskState
 from secure_ipp.wire import messages
 
+_OUTPUT_CHARS = limits.OUTPUT_BYTES_PER_TASK + limits.OUTPUT_EVENT_BYTES  # and the words that say that it was cut
+
 
 class EngineDesk:
     """Handles `messages.FromEngine`."""
@@ -162,14 +164,23 @@ class EngineDesk:
         if task is None:
             return
         if task.printed < limits.TRACEBACK_CHARS:
-            task.printed += len(message.text)
             (task.stdout if message.name == "stdout" else task.stderr).append(message.text)
+        task.printed += len(message.text)
+        self._count(task, len(message.text), 0)
         self._show(task, messages.Output(task.id, engine.id, message.name, message.text))
 
     def display(self, engine: Engine, message: messages.EngineDisplay) -> None:
         task = engine.outstanding.get(message.number)
         if task is not None:
+            self._count(task, 0, len(message.content))
             self._show(task, messages.Display(task.id, engine.id, message.kind, message.content))
+
+    def _count(self, task: Task, written: int, shown: int) -> None:
+        """Our engines cut a task's output; one that does not is none of ours (S18)."""
+        task.written += written
+        task.shown += shown
+        if task.written > _OUTPUT_CHARS or task.shown > limits.DISPLAY_BYTES_PER_TASK:
+            raise Refused("more output of a task than an engine may pass on", code="quota")
 
     def _show(self, task: Task, shown: messages.Message) -> None:
         for peer in (task.session, *task.watchers):

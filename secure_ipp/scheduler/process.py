@@ -45,17 +45,18 @@ class SchedulerProcess:
         self._server = told.pair(orders.server_secret, orders.server_public)
         self._probe = KeyPair.generate()
         self._loop = Loop()
-        self._gate = Gate(self._decided_in_gate)
-        self._gate.run_in_thread(sockets.zap_socket(self._loop.context))
+        self._gate = self._new_gate()
+        link = told.pair(orders.link_secret, orders.link_public)
         self._core = Core(
             send=_send, to_hub=self._to_hub, ticket_key=told.ticket_key(orders.ticket_key), scheme=orders.scheme,
             rng=random.Random(os.urandom(16)), keys_changed=self._keys_changed, now=time.time(),
+            own_keys=frozenset(keys.public.raw for keys in (self._server, self._probe, link)),
         )
         self._hub_link = HubLink(self._hub_welcomed, self._hub_said, self._fail)
         self._hub = Connection(
             self._loop, doors=[f"ipc://{orders.link_socket}"],
             server_key=CurvePublicKey.from_text(orders.link_server_public),
-            keys=told.pair(orders.link_secret, orders.link_public), role="scheduler",
+            keys=link, role="scheduler",
             receives=messages.ToScheduler, handler=self._hub_link,
             first_patience=float("inf"), patience=float("inf"),
         )
@@ -64,7 +65,7 @@ class SchedulerProcess:
         self._retired: list[bytes] = []
         self._self_test: SelfTest | None = None
         self._failure: SecureIppError | None = None
-        self._turn_due = self._records_due = self._table_due = False
+        self._turn_due = self._records_due = False
         self._ready = False
         self._refused = 0  # counted in the gate's thread
 
@@ -151,6 +152,15 @@ class SchedulerProcess:
             _log.info("the doors are open")
         elif not answered:
             self._audit("probe-unanswered", {})
+            if not self._gate.alive():
+                _log.critical("the gate had ended; another one takes its place")
+                self._gate = self._new_gate()
+                self._keys_changed()
+
+    def _new_gate(self) -> Gate:
+        gate = Gate(self._decided_in_gate)
+        gate.run_in_thread(sockets.zap_socket(self._loop.context))
+        return gate
 
     # --- turns and time ------------------------------------------------------------------------------------
 

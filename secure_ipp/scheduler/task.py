@@ -48,10 +48,44 @@ class Task:
     """One task of one owner; lives in the scheduler until it has ended."""
 
     __slots__ = (
-        "aborting", "accepted_at", "adopted", "after", "after_flags", "attempt", "body", "charge", "deadline",
-        "engine", "excluded", "follow", "follow_flags", "function", "group", "id", "kind", "label", "mode", "number",
-        "owner", "places", "printed", "queued", "recalling", "retries", "session", "sizes", "state", "stderr",
-        "stdout", "submitted", "targets", "waits", "watchers", "withdrawn",
+        "aborting",
+        "accepted_at",
+        "adopted",
+        "after",
+        "after_flags",
+        "attempt",
+        "body",
+        "charge",
+        "deadline",
+        "engine",
+        "excluded",
+        "follow",
+        "follow_flags",
+        "function",
+        "group",
+        "id",
+        "kind",
+        "label",
+        "mode",
+        "number",
+        "owner",
+        "places",
+        "printed",
+        "queued",
+        "recalling",
+        "retries",
+        "session",
+        "shown",
+        "sizes",
+        "state",
+        "stderr",
+        "stdout",
+        "submitted",
+        "targets",
+        "waits",
+        "watchers",
+        "withdrawn",
+        "written",
     )
 
     def __init__(
@@ -91,7 +125,8 @@ class Task:
         self.withdrawn = ""  # why, if it was not its owner who asked
         self.recalling = False  # its engine was asked to give it back for another one
         self.charge: Charge | None = None
-        self.printed = 0  # characters in these two
+        self.written = self.shown = 0  # characters that its engine has passed on, as text and as rich output
+        self.printed = 0  # characters in these two, and what was left out
         self.stdout: list[str] = []
         self.stderr: list[str] = []
 

@@ -181,6 +181,7 @@ class SimAgent:
     def announce(self, *keys: bytes) -> list[messages.Announced]:
         self.sink.take(messages.Announced)
         self.say(messages.Announce(list(keys)))
+        self.world.core.agents.turn()
         return self.sink.take(messages.Announced)
 
     def engine(self, **report: Any) -> SimEngine:
