@@ -62,6 +62,7 @@ class Decision:
         user_id: the grant's id; empty unless accepted.
         metadata: what else the connection's messages carry; empty unless accepted.
         known: whether the key stands in the table, whatever the answer.
+        early: whether the key may be announced any moment, so that the answer is better given a little later.
     """
 
     status: Status
@@ -69,6 +70,7 @@ class Decision:
     user_id: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     known: bool = False
+    early: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -127,7 +129,7 @@ def decide(
         return Decision("300", "the hub was not heard of late; nobody new is admitted", known=found is not None)
     if found is None:
         if request.domain == "engine" and clock.now - clock.started_at < limits.GATE_GRACE_SECONDS:
-            return Decision("300", "unknown key soon after a start; it may be announced yet")
+            return Decision("300", "unknown key soon after a start; it may be announced yet", early=True)
         return Decision("400", "unknown key")
     if found.expires and not clock.wall < found.expires:
         return Decision("400", "the grant has expired", known=True)

@@ -72,6 +72,8 @@ class Gate:
         self._budget = UnknownKeyBudget()
         self._aggregator = Aggregator()
         self._refused = 0
+        self._early: list[tuple[float, list[bytes], list[bytes]]] = []  # when, envelope and body of a request
+        self._early_table = self._table
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -138,6 +140,8 @@ class Gate:
             reply = self.answer(frames)
             if reply is not None:
                 socket.send_multipart(reply)
+        for reply in self.answer_early():
+            socket.send_multipart(reply)
         for event in self._aggregator.due(self._clock()):
             self._tell(event)
 
@@ -157,13 +161,37 @@ class Gate:
             self._refused += 1
             return envelope + build_reply(request_id, Decision("500", "not a request that can be answered"))
 
-    def _answer(self, envelope: list[bytes], body: list[bytes]) -> list[bytes] | None:
+    def answer_early(self) -> list[list[bytes]]:
+        """Replies to requests that came before their key was announced, now that it was or that they waited enough.
+
+        libzmq leaves a peer that is told "not yet" without a word until its own time is over, so that an engine whose
+        agent is a moment late would lose seconds.
+        """
+        if not self._early:
+            return []
+        table, now = self._table, self._clock()
+        if table is self._early_table and now - self._early[0][0] < limits.GATE_EARLY_SECONDS:
+            return []
+        self._early_table = table
+        waiting, self._early = self._early, []
+        replies = []
+        for since, envelope, body in waiting:
+            reply = self._answer(envelope, body, since)
+            if reply is not None:
+                replies.append(reply)
+        return replies
+
+    def _answer(self, envelope: list[bytes], body: list[bytes], since: float | None = None) -> list[bytes] | None:
         now, wall = self._clock(), self._wall()
         request = parse_request(body)
         clock = GateClock(wall=wall, now=now, started_at=self._started_at, heard_at=self._heard_at)
         decision = decide(request, self._table, clock, stale_after=self._stale_after)
         reply = envelope + build_reply(request.request_id, decision)
-        dropped = not decision.known and not self._budget.take(now)
+        dropped = since is None and not decision.known and not self._budget.take(now)
+        began = now if since is None else since
+        if decision.early and not dropped and now - began < limits.GATE_EARLY_SECONDS:
+            self._early.append((began, envelope, body))
+            return None
         if not decision.accepted:
             self._refused += 1
         event = _event(request, decision, wall, "dropped" if dropped else decision.status)

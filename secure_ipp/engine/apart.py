@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import sys
 import threading
@@ -20,6 +21,8 @@ def become_engine(keep: tuple[int, ...]) -> None:
     Args:
         keep: descriptors to keep beside 0, 1 and 2.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # a core would hold its key; user code may raise this again
     os.setsid()  # out of the terminal's process group: Ctrl-C there is for the client
     first = 3
     for descriptor in sorted(keep):
