@@ -36,6 +36,8 @@ class AsyncResult(futures.Future[Any], TaskFacts):
         return_exceptions: errors are among the values rather than raised.
     """
 
+    _chunks_of_one = False  # parts of a map are lists of chunks, whatever its chunksize
+
     def __init__(
         self, client: Client, tasks: Sequence[Task], fname: str = "unknown", *, single: bool = False,
         targets: Any = None, owner: bool = False, return_exceptions: bool = False,
@@ -184,6 +186,8 @@ class AsyncResult(futures.Future[Any], TaskFacts):
         raise CompositeError(f"one or more exceptions raised in: {self._fname}", errors)
 
     def _reconstruct(self, values: list[Any]) -> Any:
+        if self._chunks_of_one:
+            return [value if isinstance(value, BaseException) else [value] for value in values]
         return values[0] if self._single else list(values)
 
     def result(self, timeout: float | None = None) -> Any:
@@ -298,16 +302,17 @@ class AsyncResult(futures.Future[Any], TaskFacts):
     # --- parts -------------------------------------------------------------------------------------------------
 
     def split(self) -> tuple[AsyncResult, ...]:
-        """Results of the single tasks, for `concurrent.futures.wait` and the like."""
+        """Results of the single tasks, for `concurrent.futures.wait` and the like; a single one is its own part."""
+        if len(self._tasks) == 1 and type(self) is AsyncResult:
+            return (self,)
         if self._parts is None:
-            self._parts = tuple(
-                AsyncResult(
-                    self._client, [task], self._fname, single=self._single, owner=False,
-                    return_exceptions=self._return_exceptions,
-                )
-                for task in self._tasks
-            )
+            self._parts = tuple(self._part(task) for task in self._tasks)
         return self._parts
+
+    def _part(self, task: Task) -> AsyncResult:
+        return AsyncResult(
+            self._client, [task], self._fname, single=True, owner=False, return_exceptions=self._return_exceptions
+        )
 
     @classmethod
     def join(cls, *async_results: AsyncResult) -> AsyncResult:
@@ -316,9 +321,11 @@ class AsyncResult(futures.Future[Any], TaskFacts):
             raise WrongMoment("there is nothing to join")
         first = async_results[0]
         tasks = [task for one in async_results for task in one._tasks]
-        return AsyncResult(
+        joined = AsyncResult(
             first._client, tasks, first._fname, owner=False, return_exceptions=first._return_exceptions
         )
+        joined._chunks_of_one = all(one._chunks_of_one for one in async_results)
+        return joined
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -344,7 +351,7 @@ class AsyncResult(futures.Future[Any], TaskFacts):
         return value
 
     def _pieces(self, value: Any) -> Iterable[Any]:
-        return (value,)
+        return self._reconstruct([value])  # type: ignore[no-any-return]
 
     def __getitem__(self, key: int | slice | str) -> Any:
         if isinstance(key, str):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +11,7 @@ from secure_ipp.client.asyncresult import AsyncResult
 from secure_ipp.client.chunks import for_chunks
 from secure_ipp.client.dependency import Dependency, as_dependency
 from secure_ipp.client.directview import name_of
-from secure_ipp.client.ledger import Request
+from secure_ipp.client.lazymap import LazyMap
 from secure_ipp.client.mapresult import AsyncMapResult
 from secure_ipp.client.partition import as_sequences, partition
 from secure_ipp.client.submission import Placement
@@ -78,7 +76,8 @@ class LoadBalancedView(View):
         )
 
     def _call(self, f: Callable[..., Any], label: str | None = None) -> Call:
-        return Call(name_of(f), "apply", self._label(label), after=self.after, follow=self.follow)
+        after, follow = as_dependency(self.after), as_dependency(self.follow)
+        return Call(name_of(f), "apply", self._label(label), after=after, follow=follow)
 
     def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], block: bool) -> Any:
         packed = pack_call(f, args, kwargs)
@@ -138,49 +137,31 @@ class LoadBalancedView(View):
 
     def imap(
         self, f: Callable[..., Any], *sequences: Any, ordered: bool = True, max_outstanding: int | str | None = "auto",
-        return_exceptions: bool = False, **kwargs: Any,
-    ) -> Iterator[Any]:
-        """Map lazily: takes from the iterables as results are taken from it.
+        return_exceptions: bool = False,
+    ) -> LazyMap:
+        """Map lazily: takes from the iterables, which may have no end, as there is room at the engines.
 
         Args:
             max_outstanding: tasks under way at once; "auto": one for each engine; 0: no limit.
             ordered: values in the order of the iterables, rather than of arrival.
             return_exceptions: errors stand for values, rather than being raised.
-        """
-        if kwargs:
-            raise TypeError(f"imap takes no {', '.join(map(repr, kwargs))}")
-        if max_outstanding == "auto":
-            most = len(self.targets) if self.targets is not None else len(self.client.ids)
-        else:
-            most = int(max_outstanding or 0)
-        return self._imap(f, zip(*sequences, strict=False), ordered, most, return_exceptions)
 
-    def _imap(
-        self, f: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], ordered: bool, most: int, keep: bool
-    ) -> Iterator[Any]:
+        Returns:
+            An iterator of the values, whose `cancel()` takes no more from the iterables.
+        """
+        as_sequences([()] * len(sequences))  # there must be one
+        most = len(self) if max_outstanding == "auto" else int(max_outstanding or 0)
         pack, session = submission.packer(f), self.client.session
-        in_order: deque[AsyncResult] = deque()
-        by_arrival: queue.SimpleQueue[AsyncResult] = queue.SimpleQueue()
-        under_way = 0
-        more = True
-        while more or under_way:
-            while more and (most <= 0 or under_way < most):
-                try:
-                    args = next(arguments)
-                except StopIteration:
-                    more = False
-                    break
-                tasks = session.new_tasks(self._call(f), [-1])
-                request: Request = submission.balanced(tasks[0], pack(args), self._placement())
-                result = AsyncResult(self.client, tasks, tasks[0].call.name, single=True, owner=True)
-                session.submit([request])
-                self._sent(result, False)
-                under_way += 1
-                if ordered:
-                    in_order.append(result)
-                else:
-                    result.add_done_callback(by_arrival.put)  # type: ignore[arg-type]
-            if under_way:
-                ended = in_order.popleft() if ordered else by_arrival.get()
-                under_way -= 1
-                yield ended.get(return_exceptions=keep)
+
+        def submit(arguments: tuple[Any, ...]) -> AsyncResult:
+            tasks = session.new_tasks(self._call(f), [-1])
+            request = submission.balanced(tasks[0], pack(arguments), self._placement())
+            result = AsyncResult(self.client, tasks, tasks[0].call.name, single=True, owner=True)
+            session.submit([request])
+            self._sent(result, False)
+            return result
+
+        self.client.need_engines()
+        return LazyMap(
+            submit, zip(*sequences, strict=False), ordered=ordered, most=most, return_exceptions=return_exceptions
+        )

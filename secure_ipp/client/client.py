@@ -244,8 +244,8 @@ class Client(Controls):
         return DirectView(self, targets=self._view_targets(targets), **kwargs)
 
     def broadcast_view(self, targets: Any = "all", is_coalescing: bool = False, **kwargs: Any) -> BroadcastView:
-        """A view that sends one thing to all its engines."""
-        return BroadcastView(self, targets=self._view_targets(targets), is_coalescing=is_coalescing, **kwargs)
+        """A view that sends one thing to all its engines; "all" means those of now."""
+        return BroadcastView(self, targets=self.engines(targets), is_coalescing=is_coalescing, **kwargs)
 
     def load_balanced_view(self, targets: Any = None, **kwargs: Any) -> LoadBalancedView:
         """A view that runs each task wherever there is room, among `targets` or all."""

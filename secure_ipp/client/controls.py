@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 from secure_ipp import limits
@@ -60,11 +60,18 @@ class Controls:
         """What each engine has to do and has done, and what waits for one: counts, or ids if `verbose`.
 
         Own tasks; everybody's with the right `observe`.
+
+        Returns:
+            {"unassigned": ..., engine id: {"queue": ..., "completed": ..., "tasks": ...}, ...}; given an int, that
+            engine's alone.
         """
         wanted = [] if targets is None or targets == "all" else self.engines(targets)
         status: dict[str, Any] = answer(
             self.session.ask(lambda number: messages.QueueStatus(number, wanted, verbose)), _ANSWER_SECONDS
         )
+        if isinstance(targets, int):
+            engine: dict[Any, Any] = status["engines"][wanted[0]]
+            return engine
         return {"unassigned": status["unassigned"], **status["engines"]}
 
     def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> Any:
@@ -162,6 +169,9 @@ class Controls:
 
         Args:
             indices_or_msg_ids: indices of `history`, ids, AsyncResults, or a list of them; None: the latest.
+
+        Raises:
+            UnknownTask: it blocks, and one of them is not known to the cluster.
         """
         named = -1 if indices_or_msg_ids is None else indices_or_msg_ids
         ids = self._job_ids(named)
@@ -183,6 +193,9 @@ class Controls:
             session.attach(asked)
         if self._blocks(block):
             result.wait()
+            for task in asked:
+                if isinstance(task.failure, UnknownTask):
+                    raise task.failure
         return result
 
     def result_status(self, msg_ids: Any, status_only: bool = True) -> dict[str, Any]:
@@ -276,19 +289,27 @@ class Controls:
         self.history.clear()
 
     def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
-        """Wait for these tasks, or for all that are unfinished.
+        """Wait for these tasks (or other futures), or for all that are unfinished.
 
         Returns:
             Whether they have ended.
         """
-        ids = self.session.receiver.ledger.own() if jobs is None else self._job_ids(jobs)
+        futures: list[Future[Any]] = []
+        if jobs is None:
+            ids = self.session.receiver.ledger.own()
+        else:
+            several = [jobs] if isinstance(jobs, int | str | Future) or not isinstance(jobs, Iterable) else list(jobs)
+            futures = [job for job in several if isinstance(job, Future) and not isinstance(job, AsyncResult)]
+            ids = self._job_ids([job for job in several if job not in futures])
         limit = None if timeout is None or timeout < 0 else timeout
         deadline = None if limit is None else time.monotonic() + limit
         tasks = list({i: task for i in ids if (task := self.session.task(i)) is not None}.values())
-        if not tasks:
-            return True
-        together = AsyncResult(self, tasks, "wait")  # type: ignore[arg-type]
-        return bool(together.wait(None if deadline is None else max(0.0, deadline - time.monotonic())))
+        done = True
+        if tasks:
+            together = AsyncResult(self, tasks, "wait")  # type: ignore[arg-type]
+            done = together.wait(limit)
+        wait(futures, None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return done and all(future.done() for future in futures)
 
     def wait_interactive(self, jobs: Any = None, interval: float = 1.0, timeout: float | None = -1.0) -> None:
         """Wait with a progress bar.

@@ -17,11 +17,12 @@ from secure_ipp.client.tasks import Call, Task
 from secure_ipp.client.view import View
 from secure_ipp.errors import UsageError
 from secure_ipp.payload.calls import PackedCall, pack_call, pack_clear, pack_execute, pack_pull, pack_push
+from secure_ipp.payload.markers import Reference
 
 
 def name_of(f: Callable[..., Any]) -> str:
     """What to call a function in messages."""
-    return str(getattr(f, "__name__", type(f).__name__))
+    return f.name if isinstance(f, Reference) else str(getattr(f, "__name__", type(f).__name__))
 
 
 class DirectView(View):
@@ -187,7 +188,9 @@ class DirectView(View):
         tasks, requests = self._send_each(call, packed, engines)
         result = AsyncResult(self.client, tasks, call.name, single=single, targets=engines, owner=True)
         self.client.session.submit(requests)
-        return self._sent(result, self._blocks(block))
+        waits = self._blocks(block)
+        value = self._sent(result, waits)
+        return None if waits else value
 
     def gather(self, key: str, dist: str = "b", targets: Any = None, block: bool | None = None) -> Any:
         """Put together the parts that the engines have under one name."""

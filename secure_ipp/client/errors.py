@@ -15,8 +15,6 @@ from secure_ipp.client.terminal import harmless
 from secure_ipp.errors import EngineSideError, EnvironmentProblem, SecureIppError, UsageError
 from secure_ipp.payload import markers
 
-_TRACEBACKS_SHOWN = 4  # of a composite error; the others are counted
-
 
 class KernelError(SecureIppError):
     """Something ended a task that should have gone well."""
@@ -187,9 +185,13 @@ class CompositeError(RemoteError):
     Args:
         message: what was called.
         elist: the errors, as (ename, evalue, traceback, engine_info) or as exceptions.
+
+    Attributes:
+        tb_limit: how many tracebacks are shown; the others are counted.
     """
 
     code = "composite"
+    tb_limit = 4
 
     def __init__(self, message: str, elist: Sequence[tuple[str, str, str, dict[str, Any]] | BaseException]) -> None:
         super().__init__("CompositeError", message)
@@ -224,11 +226,11 @@ class CompositeError(RemoteError):
         if excid is not None:
             return _rendered(self._pick(excid))
         lines: list[str] = []
-        for error in self._errors[:_TRACEBACKS_SHOWN]:
+        for error in self._errors[: self.tb_limit]:
             lines += [*_rendered(error), ""]
-        more = len(self._errors) - _TRACEBACKS_SHOWN
+        more = len(self._errors) - self.tb_limit
         if more > 0:
-            lines.append(f"... and {more} more errors")
+            lines.append(f"... and {more} more exceptions")
         return lines
 
     def _render_traceback_(self) -> list[str]:

@@ -21,6 +21,11 @@ class ViewExecutor(Executor):
         self.view = view
         self._open = True
 
+    @property
+    def _max_workers(self) -> int:
+        """As the standard library's executors have it, for those who look."""
+        return len(self.view)
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """As `view.apply_async`.
 
@@ -36,7 +41,10 @@ class ViewExecutor(Executor):
 
         Args:
             timeout: seconds from now until the last value must be there.
+            max_outstanding: as `LoadBalancedView.imap`, and as lazy.
         """
+        if "max_outstanding" in kwargs:
+            return self.view.imap(func, *iterables, **kwargs)
         timeout: float | None = kwargs.pop("timeout", None)
         if "chunksize" in kwargs and not hasattr(self.view, "retries"):
             kwargs.pop("chunksize")  # a direct view makes one chunk for each engine

@@ -46,6 +46,11 @@ class AsyncMapResult(AsyncResult):
             return_exceptions=first._return_exceptions,
         )
 
+    def _part(self, task: Task) -> AsyncResult:
+        part = AsyncResult(self._client, [task], self._fname, return_exceptions=self._return_exceptions)
+        part._chunks_of_one = self._partition is None
+        return part
+
     def _reconstruct(self, values: list[Any]) -> Any:
         if self._partition is None:
             return list(values)

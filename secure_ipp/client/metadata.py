@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from secure_ipp.client.errors import joined
-from secure_ipp.client.tasks import Task
-from secure_ipp.client.terminal import harmless
+if TYPE_CHECKING:
+    from secure_ipp.client.tasks import Task
 
 KEYS = frozenset({
     "msg_id", "submitted", "started", "completed", "received", "engine_uuid", "engine_id", "follow", "after", "status",
@@ -19,7 +18,8 @@ KEYS = frozenset({
 class Metadata(dict[str, Any]):
     """One task's; what is not known yet is None.
 
-    Times are aware datetimes, by the clock of whoever saw the event.  `stdout` and `stderr` are what came so far.
+    Times are aware datetimes, by the clock of whoever saw the event.  `stdout` and `stderr` are what came so far;
+    `error` is what the task's result would raise.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -37,24 +37,31 @@ def _time(seconds: float) -> datetime | None:
     return datetime.fromtimestamp(seconds).astimezone() if seconds else None
 
 
+def submitted_at(task: Task) -> float:
+    """When it was submitted, seconds since the epoch; 0: not known (yet) of a task of another session."""
+    return task.submitted or (task.outcome.submitted if task.outcome is not None else 0.0)
+
+
+def received_at(task: Task) -> float:
+    """When its end was known: here, or at the cluster if it had ended before it was asked for; 0: it has not ended."""
+    if task.submitted or task.outcome is None or not task.outcome.completed:
+        return task.received
+    return min(task.received, task.outcome.completed)
+
+
 def metadata_of(task: Task) -> Metadata:
     """The state of a task as of now."""
     outcome, printed, call = task.outcome, task.printed, task.call
-    error = None
-    if outcome is not None and outcome.error is not None:
-        error = joined(outcome.error.traceback) or harmless(
-            f"{outcome.error.ename}: {outcome.error.evalue}"
-        )
     stdout = "".join(printed.stdout) if printed else ""
     stderr = "".join(printed.stderr) if printed else ""
     if outcome is not None:
         stdout, stderr = stdout or outcome.stdout, stderr or outcome.stderr
     return Metadata(
         msg_id=task.id,
-        submitted=_time(task.submitted or (outcome.submitted if outcome else 0.0)),
+        submitted=_time(submitted_at(task)),
         started=_time(outcome.started) if outcome else None,
         completed=_time(outcome.completed) if outcome else None,
-        received=_time(task.received),
+        received=_time(received_at(task)),
         engine_uuid=outcome.engine_uuid or None if outcome else None,
         engine_id=(outcome.engine if outcome.engine >= 0 else None) if outcome else None,
         follow=list(call.follow or []),
@@ -62,7 +69,7 @@ def metadata_of(task: Task) -> Metadata:
         status=None if outcome is None else outcome.status if outcome.status in ("ok", "aborted") else "error",
         execute_input=call.code or None,
         execute_result=printed.result if printed else None,
-        error=error,
+        error=task.failure,
         stdout=stdout,
         stderr=stderr,
         outputs=list(printed.displays) if printed else [],

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from secure_ipp.client.tasks import Task
 from secure_ipp.client.terminal import harmless
+
+if TYPE_CHECKING:
+    from secure_ipp.client.tasks import Task
 
 _PASSIVE = ("text/plain", "image/png", "image/jpeg", "image/gif")
 

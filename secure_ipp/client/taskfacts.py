@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from secure_ipp.client.errors import TimeoutError
-from secure_ipp.client.metadata import KEYS, Metadata, metadata_of
+from secure_ipp.client.metadata import KEYS, Metadata, metadata_of, received_at, submitted_at
 from secure_ipp.client.outputs import Show, print_text
 from secure_ipp.client.tasks import Task
 from secure_ipp.wire import messages
@@ -51,6 +51,9 @@ class TaskFacts:
             return self._metadata_item(name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *KEYS})
+
     def timedelta(
         self, start: Any, end: Any, start_key: Callable[[Any], Any] = min, end_key: Callable[[Any], Any] = max
     ) -> float:
@@ -65,10 +68,11 @@ class TaskFacts:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the first task was submitted, up to the end if there is one."""
-        first = min((task.submitted for task in self._tasks), default=time.time())
-        last = max((task.received for task in self._tasks), default=first) if self.done() else time.time()
-        return last - first
+        """Seconds since the first task was submitted (as far as that is known), up to the end if there is one."""
+        now = time.time()
+        first = min((at for task in self._tasks if (at := submitted_at(task))), default=now)
+        last = max((received_at(task) for task in self._tasks), default=first) if self.done() else now
+        return max(0.0, last - first)
 
     @property
     def serial_time(self) -> float:

@@ -13,6 +13,7 @@ import msgspec
 
 from secure_ipp import limits
 from secure_ipp.client.errors import KernelError, TaskAborted, UnknownTask, remote_error
+from secure_ipp.client.metadata import metadata_of
 from secure_ipp.client.replies import ExecuteReply
 from secure_ipp.client.terminal import harmless
 from secure_ipp.errors import SecureIppError
@@ -131,9 +132,17 @@ class Task:
                 self.outcome = msgspec.structs.replace(outcome, body=[])
         return self._value
 
+    @property
+    def failure(self) -> Any:
+        """The error that it ended with; None if it has not, or ended well."""
+        if self.outcome is not None and self.outcome.status != "ok":
+            return self.result("data")  # nothing to unpickle
+        return self._value if self.bad else None
+
     def _load(self, outcome: messages.Outcome, trust: objects.Trust) -> Any:
-        if self.call.kind == "execute":
-            return ExecuteReply(self.id, outcome, self.printed.result if self.printed else None)
+        # No other kind counts cells; of a task that another session sent the kind is not known here.
+        if self.call.kind == "execute" or outcome.execution_count:
+            return ExecuteReply(outcome, metadata_of(self), trusted=trust == "any")
         buffers = self.buffers if self.buffers is not None else outcome.body
         if not buffers:
             return None

@@ -51,6 +51,15 @@ class View:
         text = str(self.targets)
         return f"<{type(self).__name__} {text if len(text) < 16 else text[:12] + '...'}>"
 
+    def __len__(self) -> int:
+        """How many engines it is for, now."""
+        if isinstance(self.targets, int):
+            return 1
+        return len(self.client if self.targets is None or self.targets == "all" else self.targets)
+
+    def __bool__(self) -> bool:
+        return True
+
     # --- flags -------------------------------------------------------------------------------------------------
 
     def set_flags(self, **kwargs: Any) -> Self:

@@ -309,7 +309,7 @@ class Cluster:
 
         if self._is_throwaway:
             options.setdefault("results", "any")
-        client = Client(str(self.place.client_file), **options)
+        client = Client(str(self.place.client_file), cluster=self, **options)
         self._clients.add(client)
         return client
 

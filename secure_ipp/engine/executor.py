@@ -31,7 +31,6 @@ from secure_ipp.payload import calls
 from secure_ipp.payload.body import Stream, as_body
 from secure_ipp.payload.context import LoadContext, layered
 from secure_ipp.payload.functions import LoadedFunction, load_function
-from secure_ipp.payload.markers import dependent
 from secure_ipp.payload.objects import Buffer, dumps, unshared
 from secure_ipp.payload.tracebacks import error_info, plain_error
 from secure_ipp.wire.messages import ErrorInfo, Result
@@ -120,9 +119,9 @@ class Executor:
         self._contexts = (function.context, context)
         one, other = function.context, context
         if one.layer is None and other.layer is None:
-            return dumps(_call(function.call, args, kwargs))
+            return dumps(function.call(*args, **kwargs))
         with layered(self.namespace, {**vars(builtins), **self._pushed, **one.carried, **other.carried}):
-            return dumps(_call(function.call, args, kwargs))
+            return dumps(function.call(*args, **kwargs))
 
     def _loaded(self, cached: CachedFunction | None) -> LoadedFunction:
         if cached is None:
@@ -150,11 +149,22 @@ class Executor:
 
     def _push(self, task: Task) -> list[Buffer]:
         context = LoadContext(self.namespace, self._resolve)
-        self.namespace.update(calls.read_push(task.body, context))
+        for target, value in calls.read_push(task.body, context).items():
+            if target.isidentifier():
+                self.namespace[target] = value
+            else:
+                self._assign(target, value)
         if context.carried:
             self._pushed.update(context.carried)
             self.namespace["__builtins__"] = {**vars(builtins), **self._pushed}
         return _NONE
+
+    def _assign(self, target: str, value: object) -> None:
+        """Set what an expression such as "a.b" or "a[0]" stands for."""
+        names = {"__pushed__": value}
+        exec(f"({target}) = __pushed__", self.namespace, names)  # noqa: S102  the namespace is its client's own
+        del names["__pushed__"]
+        self.namespace.update(names)  # "a, b" sets names
 
     def _pull(self, task: Task) -> list[Buffer]:
         names = calls.read_pull(task.body)
@@ -187,12 +197,6 @@ class Executor:
                 if reason:
                     advice = f"{exception.name} was not sent along: {reason}; push it to the engines"
         return error_info(exception, skip=_OUR_FILES, advice=advice)
-
-
-def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-    if isinstance(function, dependent):
-        function.check_dependency()
-    return function(*args, **kwargs)
 
 
 def _raised_by_user(error: ImportError) -> bool:

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary, ref
 
 from secure_ipp.errors import ProtocolError, UsageError
 from secure_ipp.payload.context import LoadContext
+from secure_ipp.payload.markers import Reference
 from secure_ipp.payload.objects import dumps_in_band, loads
 
 _KEEP, _REBUILD = b"\x00", b"\x01"
@@ -119,7 +120,7 @@ _packed: WeakKeyDictionary[Any, tuple[PackedFunction, _Watch]] = WeakKeyDictiona
 
 
 def pack_function(function: Callable[..., Any]) -> PackedFunction:
-    """Turn a callable into bytes.
+    """Turn a callable, or a reference to one that the engine has, into bytes.
 
     Raises:
         UsageError: it is not callable, or cannot be pickled.
@@ -130,7 +131,7 @@ def pack_function(function: Callable[..., Any]) -> PackedFunction:
         entry = _packed.get(function)
         if entry is not None and entry[1].holds():
             return entry[0]
-    elif not callable(function):
+    elif not callable(function) and not isinstance(function, Reference):
         raise UsageError(f"{kind.__name__!r} object is not callable", "pass a function")
     stream, stateful = dumps_in_band(function)
     rebuild = stateful or not by_identity

@@ -93,6 +93,8 @@ class dependent:
             raise UnmetDependency(f"{name} of {self.__name__} is not met here")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it, here, if it may run here."""
+        self.check_dependency()
         return self.f(*args, **kwargs)
 
 

@@ -144,6 +144,8 @@ def test_split_and_join(desk):
     assert (done, pending) == ({parts[0]}, {parts[1]})
     desk.end(tasks[1].id, 2)
     assert AsyncResult.join(*parts).get(0) == [1, 2]
+    assert [part.get(0) for part in parts] == [1, 2]
+    assert parts[0].split() == (parts[0],)
 
 
 def test_abort_and_cancel(desk):
@@ -171,10 +173,36 @@ def test_metadata_is_there_as_attributes_and_items(desk):
     assert result.status == ["ok", "error"]
     assert result.engine_id == [3, 0]
     assert result.msg_ids == result.msg_id == [task.id for task in tasks]
-    assert result.error == [None, "ValueError: no"]
+    assert result.error[0] is None
+    assert isinstance(result.error[1], RemoteError) and result.error[1].ename == "ValueError"
+    assert {"stdout", "engine_id", "get"} <= set(dir(result))
     assert result.completed[0].timestamp() == 1002.0
     with pytest.raises(AttributeError):
         _ = result.nothing_like_it
+
+
+def test_parts_of_a_map_are_lists_of_chunks_whatever_their_size(desk):
+    single, chunked = desk.tasks(2), desk.tasks(2)
+    elements = AsyncMapResult(desk.client, single, "f")
+    chunks = AsyncMapResult(desk.client, chunked, "f", partition=partition("b"), sizes=[2, 1])
+    desk.submit(single + chunked)
+    for task, value in zip(single + chunked, [1, 2, [3, 4], [5]], strict=True):
+        desk.end(task.id, value)
+    assert [part.get(0) for part in elements.split()] == [[[1]], [[2]]]
+    assert [part.get(0) for part in chunks.split()] == [[[3, 4]], [[5]]]
+    assert list(elements.split()[0]) == [[1]]
+    assert AsyncResult.join(*elements.split()).get(0) == [[1], [2]]
+    assert elements.get(0) == [1, 2]
+
+
+def test_times_of_a_task_that_another_session_sent(desk):
+    [task] = desk.tasks()
+    task.submitted = 0.0  # nothing is known until it has ended
+    result = desk.result([task])
+    assert result.elapsed == 0.0 and result.submitted == [None]
+    desk.end(task.id, submitted=1000.0)
+    assert result.wall_time == result.elapsed == 2.0
+    assert result.submitted[0].timestamp() == 1000.0
 
 
 def test_times(desk):

@@ -73,7 +73,9 @@ def test_what_a_function_depends_on_its_chunks_depend_on_too():
     assert isinstance(chunk, markers.dependent)
     with pytest.raises(markers.UnmetDependency):
         chunk.check_dependency()
-    assert chunk([-1, 2]) == [1, 2]
+    with pytest.raises(markers.UnmetDependency):
+        chunk([-1, 2])
+    assert for_chunks(markers.depend(lambda: True)(abs))([-1, 2]) == [1, 2]
     assert for_chunks(max)([1, 5], [2, 3]) == [2, 5]
 
 
@@ -155,7 +157,7 @@ class TestErrors:
         error = RemoteError("ValueError", "no", "line 1\nline 2", {"engine_id": 3})
         error.print_traceback()
         assert capsys.readouterr().out == "[3:apply]\nline 1\nline 2\n"
-        assert CompositeError("in f", [error] * 9).render_traceback()[-1] == "... and 5 more errors"
+        assert CompositeError("in f", [error] * 9).render_traceback()[-1] == "... and 5 more exceptions"
 
     def test_a_composite_raises_one_of_its_errors(self):
         composite = CompositeError("in f", [("A", "1", "", {}), EngineError("died")])
