@@ -70,6 +70,7 @@ class Hub:
         self._last_scheduler_pid: int | None = None
         self._scheduler_since = 0.0
         self._scheduler_status: messages.SchedulerStatus | None = None
+        self._lost_unseen = 0.0  # when engines were last given up of which nobody knows what they had started
 
     # --- this process ------------------------------------------------------------------------------------
 
@@ -201,7 +202,8 @@ class Hub:
                 held = 0
             parts[-1].append(record.outcome)
             held += size
-        horizon = self._store.horizon(lookup.owner)
+        # what was submitted before such a loss may have run: the scheduler that saw the loss may be gone, too
+        horizon = max(self._store.horizon(lookup.owner), self._lost_unseen)
         last = len(parts) - 1
         return [
             Send(messages.Found(lookup.request, lookup.owner, part, horizon, more=number < last))
@@ -213,6 +215,8 @@ class Hub:
         if message.recovering:
             return []
         gone = self._roster.recovered()
+        if gone:
+            self._lost_unseen = now
         return _writes(_left(engine, "did not report after the scheduler's restart", now) for engine in gone)
 
     def _stop(self, user: str, now: float) -> list[Action]:

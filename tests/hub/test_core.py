@@ -114,6 +114,17 @@ def test_the_end_of_recovery_ends_the_waiting(running: Harness) -> None:
     assert running.hub.status(NOW)["engines"] == []
 
 
+def test_what_a_lost_engine_may_have_run_is_behind_the_horizon_of_every_later_scheduler(harness: Harness) -> None:
+    harness.hub.registry_loaded(live(client("alice", "task"), version=3), NOW)
+    harness.hub.scheduler_joined(50, NOW)
+    harness.handle(messages.EngineJoined(engine(0)))
+    harness.hub.scheduler_joined(51, NOW)
+    harness.hub.handle(scheduler_status(recovering=False), NOW + 40.0)
+    harness.hub.scheduler_joined(52, NOW + 50.0)
+    [found] = sent(harness.handle(messages.Lookup(5, "alice", ["a"])))
+    assert found.horizon == NOW + 40.0
+
+
 def test_a_recovery_too_short_to_be_seen_ends_the_waiting_too(running: Harness) -> None:
     running.handle(messages.EngineJoined(engine(0)))
     running.hub.scheduler_joined(51, NOW)
