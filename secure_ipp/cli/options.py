@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from secure_ipp.errors import EnvironmentProblem, PeerError, PolicyError, SecureIppError, UsageError
+from secure_ipp.logs import escape
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -69,9 +70,9 @@ def show_error(error: SecureIppError, *, as_json: bool) -> None:
         fields = {"code": error.code, "message": error.message, "advice": error.advice}
         click.echo(json.dumps({"error": fields}), err=True)
         return
-    click.echo(f"error: {error.message}", err=True)
+    click.echo(f"error: {escape(error.message)}", err=True)  # a door's last words, say, were written elsewhere
     if error.advice:
-        click.echo(f"  -> {error.advice}", err=True)
+        click.echo(f"  -> {escape(error.advice)}", err=True)
 
 
 def show_json(value: Any) -> None:

@@ -1,16 +1,18 @@
 """The hub's end of the link: a door that admits one key, its gate, and the trial of both.
 
 Laws: nobody but the scheduler of this very start completes a handshake (S30), apart from the door's own probe, which
-is cut before it says a word; the door counts as open when it was tried and held (S2).
+is cut before it says a word; the door counts as open when it was tried and held, and a gate that ended is replaced
+(S2).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
 from secure_ipp.access.gate import DecisionEvent, Gate
-from secure_ipp.access.table import Admission, TableBuilder
+from secure_ipp.access.table import Admission, GateTable, TableBuilder
 from secure_ipp.errors import PolicyError
 from secure_ipp.hub.control import remove_socket
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
@@ -19,6 +21,7 @@ from secure_ipp.wire.door import Door, DoorHandler, new_incarnation
 from secure_ipp.wire.loop import Loop
 from secure_ipp.wire.self_test import SelfTest
 
+_log = logging.getLogger(__name__)
 DOMAIN: Final = "controller"
 ROLE: Final = "scheduler"
 SELF_TEST = "self-test"  # grant of the probe; our own trials are not put on record
@@ -50,6 +53,7 @@ class LinkDoor:
         self._handler = handler
         self._breached = breached
         self._passed = passed
+        self._table = GateTable()
         self._gate: Gate | None = None
         self._door: Door | None = None
         self._self_test: SelfTest | None = None
@@ -62,13 +66,11 @@ class LinkDoor:
         """
         remove_socket(self._path)
         probe, endpoint = KeyPair.generate(), f"ipc://{self._path}"
-        # The table is the hub's own and never changes, so there is nobody to hear from.
-        self._gate = Gate(self._on_decision, stale_after=float("inf"))
         table = TableBuilder()
         table.add(DOMAIN, self._scheduler.raw, Admission(user_id=ROLE, role=ROLE, grant=ROLE))
         table.add(DOMAIN, probe.public.raw, Admission(user_id=SELF_TEST, role="probe", grant=SELF_TEST))
-        self._gate.replace(table.build())
-        self._gate.run_in_thread(sockets.zap_socket(self._loop.context))
+        self._table = table.build()
+        self._gate = self._new_gate()
         self._door = Door(
             self._loop, gate=self._gate, domain=DOMAIN, endpoints=[endpoint], keys=self._keys,
             cluster=self._cluster, receives={ROLE: messages.FromScheduler}, handler=self._handler,
@@ -76,7 +78,7 @@ class LinkDoor:
         )
         self._self_test = SelfTest(
             self._loop, endpoints=[endpoint], server_key=self._keys.public, probe=probe, breached=self._breached,
-            passed=self._passed,
+            passed=self._tried,
         )
         self._self_test.start()
 
@@ -93,6 +95,19 @@ class LinkDoor:
     def remove_socket(self) -> None:
         """Remove the socket's name, at once; whoever is connected stays so."""
         remove_socket(self._path)
+
+    def _new_gate(self) -> Gate:
+        # The table is the hub's own and never changes, so there is nobody to hear from.
+        gate = Gate(self._on_decision, stale_after=float("inf"))
+        gate.replace(self._table)
+        gate.run_in_thread(sockets.zap_socket(self._loop.context))
+        return gate
+
+    def _tried(self, answered: bool) -> None:
+        if not answered and self._gate is not None and not self._gate.alive():
+            _log.critical("the gate had ended; another one takes its place")
+            self._gate = self._new_gate()
+        self._passed(answered)
 
     def _on_decision(self, event: DecisionEvent) -> None:
         """In the gate's thread."""
