@@ -29,7 +29,8 @@ UNIX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL
 # --- the gate --------------------------------------------------------------------------------------
 GATE_STALE_SECONDS = 5.0  # a gate that has not heard from the hub for so long admits nobody new
 GATE_GRACE_SECONDS = 30.0  # after a start, unknown keys at the engine door are "not known yet", not "refused"
-GATE_EARLY_SECONDS = 5.0  # in that time an unknown key's answer waits so long for the key to be announced
+GATE_EARLY_SECONDS = 5.0  # an answer that would be "not yet" waits so long for a reason to be another one
+GATE_EARLY = 10_000  # requests that wait so; beyond it the answer is given at once
 GATE_UNKNOWN_PER_SECOND = 200.0  # ZAP answers to unknown keys a second; above it they are dropped, known keys never are
 GATE_LOG_SECONDS = 1.0  # refusals of one kind are logged once in this time, with their number
 

@@ -62,7 +62,8 @@ class Decision:
         user_id: the grant's id; empty unless accepted.
         metadata: what else the connection's messages carry; empty unless accepted.
         known: whether the key stands in the table, whatever the answer.
-        early: whether the key may be announced any moment, so that the answer is better given a little later.
+        early: whether the hub may be heard or the key be announced any moment, so that the answer is better given a
+            little later.
     """
 
     status: Status
@@ -126,7 +127,8 @@ def decide(
     found = table.find(request.domain, request.credentials[0])
     is_probe = found is not None and found.role == "probe"  # the door tries itself while the hub is away, too
     if not is_probe and not clock.now - clock.heard_at <= stale_after:
-        return Decision("300", "the hub was not heard of late; nobody new is admitted", known=found is not None)
+        said = "the hub was not heard of late; nobody new is admitted"
+        return Decision("300", said, known=found is not None, early=True)
     if found is None:
         if request.domain == "engine" and clock.now - clock.started_at < limits.GATE_GRACE_SECONDS:
             return Decision("300", "unknown key soon after a start; it may be announced yet", early=True)

@@ -73,7 +73,7 @@ class Gate:
         self._aggregator = Aggregator()
         self._refused = 0
         self._early: list[tuple[float, list[bytes], list[bytes]]] = []  # when, envelope and body of a request
-        self._early_table = self._table
+        self._early_facts = (self._table, self._heard_at)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -162,17 +162,17 @@ class Gate:
             return envelope + build_reply(request_id, Decision("500", "not a request that can be answered"))
 
     def answer_early(self) -> list[list[bytes]]:
-        """Replies to requests that came before their key was announced, now that it was or that they waited enough.
+        """Replies to requests that came too early, now that something has changed or that they waited enough.
 
-        libzmq leaves a peer that is told "not yet" without a word until its own time is over, so that an engine whose
-        agent is a moment late would lose seconds.
+        libzmq leaves a peer that is told "not yet" without a word until its own time is over, so that whoever is a
+        moment early after a restart would lose seconds.
         """
         if not self._early:
             return []
-        table, now = self._table, self._clock()
-        if table is self._early_table and now - self._early[0][0] < limits.GATE_EARLY_SECONDS:
+        facts, now = (self._table, self._heard_at), self._clock()
+        if facts == self._early_facts and now - self._early[0][0] < limits.GATE_EARLY_SECONDS:
             return []
-        self._early_table = table
+        self._early_facts = facts
         waiting, self._early = self._early, []
         replies = []
         for since, envelope, body in waiting:
@@ -189,7 +189,8 @@ class Gate:
         reply = envelope + build_reply(request.request_id, decision)
         dropped = since is None and not decision.known and not self._budget.take(now)
         began = now if since is None else since
-        if decision.early and not dropped and now - began < limits.GATE_EARLY_SECONDS:
+        waits = now - began < limits.GATE_EARLY_SECONDS and len(self._early) < limits.GATE_EARLY
+        if decision.early and not dropped and waits:
             self._early.append((began, envelope, body))
             return None
         if not decision.accepted:
