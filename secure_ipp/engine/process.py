@@ -148,8 +148,9 @@ class Engine:
 
 
 def _can_list(directory: str) -> bool:
+    """Whether there is something to see; one that was hidden behind another is empty."""
     try:
-        return bool(directory) and os.listdir(directory) is not None
+        return bool(directory) and bool(os.listdir(directory))
     except OSError:
         return False
 
