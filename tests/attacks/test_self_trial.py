@@ -118,7 +118,7 @@ def test_s10_while_the_hub_is_not_heard_nobody_new_comes_in() -> None:
             os.kill(hub, signal.SIGSTOP)
             time.sleep(limits.GATE_STALE_SECONDS + limits.BEAT_SECONDS)  # what is tested is that time has passed
             waiting = rogues.of(rogues.owner, patience=60.0)
-            hasty = Rogue.of(rogues.owner, patience=3.0)
+            hasty = Rogue.of(rogues.owner, patience=limits.GATE_EARLY_SECONDS + 3.0)
             assert hasty.refused().code != "key-refused" and hasty.welcome is None
             hasty.close()
             assert waiting.welcome is None and waiting.error is None
