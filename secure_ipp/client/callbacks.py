@@ -36,6 +36,15 @@ class Callbacks:
                     return
         self._queue.put(callback)
 
+    def settle(self, seconds: float) -> None:
+        """Wait so long for what was given until now; not in a callback, which cannot wait for itself."""
+        if self._thread is None or self._thread is threading.current_thread():
+            return
+        settled = threading.Event()
+        self.call(settled.set)
+        if not self._ended:
+            settled.wait(seconds)
+
     def end(self) -> None:
         """Run what was given, and no more."""
         with self._lock:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from secure_ipp.client.errors import TimeoutError
 from secure_ipp.client.metadata import KEYS, Metadata, metadata_of, received_at, submitted_at
-from secure_ipp.client.outputs import Show, print_text
-from secure_ipp.client.tasks import Task
+from secure_ipp.client.outputs import Show, display_bundle, print_text
+from secure_ipp.client.tasks import Printed, Task
 from secure_ipp.wire import messages
 
 if TYPE_CHECKING:
     from secure_ipp.client.session import Session
+
+_SETTLE_SECONDS = 1.0  # for output that has come and is being printed
 
 
 class TaskFacts:
@@ -105,7 +107,7 @@ class TaskFacts:
 
     @contextmanager
     def stream_output(self) -> Iterator[Self]:
-        """While inside, output is printed as it comes; what came before, first."""
+        """While inside, output is printed and displayed as it comes; what came before, first."""
         self.streaming += 1
         for task in self._tasks:
             if task.printed:
@@ -113,15 +115,29 @@ class TaskFacts:
                     text = "".join(getattr(task.printed, name))
                     if text:
                         print_text(text, name, self._heading(name, task.engine))
+                for bundle in [*task.printed.displays, *filter(None, [task.printed.result])]:
+                    self._show_bundle(bundle, task.engine)
         try:
             yield self
         finally:
+            self._session.receiver.callbacks.settle(_SETTLE_SECONDS)
             self.streaming -= 1
 
     def _heading(self, name: str, engine: int) -> str:
         return "" if self._single else f"[{name}:{engine}]"
 
     def show(self, message: messages.Output | messages.Display) -> None:
-        """Print an output that just came (in the callback thread)."""
+        """Print or display an output that just came (in the callback thread)."""
         if isinstance(message, messages.Output):
             print_text(message.text, message.name, self._heading(message.name, message.engine))
+        elif message.kind in ("display_data", "execute_result"):
+            came = Printed()
+            came.add_display(message.kind, message.content)
+            for bundle in [*came.displays, *filter(None, [came.result])]:
+                self._show_bundle(bundle, message.engine)
+
+    def _show_bundle(self, bundle: dict[str, Any], engine: int) -> None:
+        heading = self._heading("output", engine)
+        if heading:
+            print(heading)
+        display_bundle(bundle, trusted=self._session.trust == "any")

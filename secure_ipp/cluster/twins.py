@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -20,7 +21,9 @@ def as_coroutine(
     async def twin(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return await asyncio.to_thread(method, self, *args, **kwargs)
 
+    functools.update_wrapper(twin, method)
     twin.__name__ = method.__name__.removesuffix("_sync")
+    twin.__qualname__ = method.__qualname__.removesuffix("_sync")
     twin.__doc__ = f"As `{method.__name__}`, without holding up the event loop."
     return twin
 

@@ -477,11 +477,12 @@ class TestAsyncResult:
         result = rc[0].apply_async(print, "streamed")
         with result.stream_output():
             result.get(10)
-            running.wait_until(lambda: result.stdout)
-            settled = threading.Event()
-            rc.session.receiver.callbacks.call(settled.set)
-            assert settled.wait(5)
         assert capsys.readouterr().out == "streamed\n"
+        result = rc[:].execute("import time; time.sleep(0.3); display(5)")
+        with result.stream_output():
+            result.get(10)
+        shown = capsys.readouterr().out.splitlines()
+        assert sorted(shown) == ["5", "5", "[output:0]", "[output:1]"]
 
     def test_progress(self, dv, capsys):
         result = dv.map_async(nap, [0.1] * 4)

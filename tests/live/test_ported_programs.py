@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import threading
 from concurrent.futures import Future
@@ -143,6 +144,13 @@ def test_a_result_that_nobody_knows(rc):
 def test_scattering_gives_nothing_when_it_waits(dv):
     assert dv.scatter("s", [1, 2], block=True) is None
     assert isinstance(dv.scatter("s", [1, 2]), ipp.AsyncResult)
+
+
+def test_coroutines_have_the_signatures_of_their_twins():
+    for name in ("start_cluster", "start_and_connect", "start_engines", "signal_engine", "stop_cluster"):
+        method, twin = getattr(ipp.Cluster, name), getattr(ipp.Cluster, f"{name}_sync")
+        assert inspect.iscoroutinefunction(method)
+        assert inspect.signature(method) == inspect.signature(twin)
 
 
 def test_a_client_knows_its_cluster(home):
