@@ -8,6 +8,7 @@ such call (macOS has no parent-death signal) nothing is promised, and a pipe fro
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import resource
 import signal
@@ -15,6 +16,7 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_log = logging.getLogger(__name__)
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -22,6 +24,15 @@ def keep_secrets_inside() -> None:
     """No core file, and on Linux not dumpable. An exec undoes the second, so each process calls it for itself."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def raise_descriptors() -> None:
+    """Let this process have as many open files as its user may give it: a peer takes one each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (OSError, ValueError):  # macOS says "no bound" and has one
+        _log.debug("the number of open files stays as it is")
 
 
 def end_with_parent(parent: int, signum: int = signal.SIGKILL) -> None:

@@ -362,6 +362,7 @@ def main() -> int:
     """Read the orders, serve; the exit status."""
     try:
         hardening.keep_secrets_inside()
+        hardening.raise_descriptors()
         orders = told.decode(tether.read_orders())
         logs.start("scheduler", orders.log_file, orders.log_level)
         sys.setswitchinterval(0.001)  # the gate's thread must get a word in

@@ -8,6 +8,7 @@ Law: whoever wants a cut names the connection by its ticket; a descriptor alone 
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import struct
 import sys
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from secure_ipp import limits
 
+_STRANGERS_PART = 4  # of this process's descriptors, one in so many may be a half-open connection of a door
 _SO_COOKIE = 57  # Linux; not named by Python's socket module
 _TCP_INFO_BYTES = 136  # up to and with tcpi_bytes_received (Linux 4.1)
 _BYTES_RECEIVED = struct.Struct("=128xQ")
@@ -63,6 +65,10 @@ class Connections:
     """All accepted connections of a door, by descriptor."""
 
     def __init__(self) -> None:
+        # strangers must leave descriptors to those who have a key, and to this process itself
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        has_bound = descriptors != resource.RLIM_INFINITY
+        self._share = descriptors // _STRANGERS_PART if has_bound else limits.HALF_OPEN_TOTAL
         self.accepted = 0  # ever
         self._all: dict[int, Accepted] = {}
         self._half_open: dict[int, Accepted] = {}  # oldest first
@@ -105,10 +111,7 @@ class Connections:
         """Half-open connections to cut, each named once: silent for too long, or too many (oldest first)."""
         found = []
         for descriptor, connection in list(self._half_open.items()):
-            crowded = (
-                len(self._half_open) > limits.HALF_OPEN_TOTAL
-                or self._per_source[connection.source] > limits.HALF_OPEN_PER_SOURCE
-            )
+            crowded = self._too_many(len(self._half_open), self._per_source[connection.source])
             if crowded or now - connection.since > limits.HELLO_SECONDS:
                 self.greeted(descriptor)
                 found.append(connection)
@@ -117,10 +120,14 @@ class Connections:
     @property
     def crowded(self) -> bool:
         """There are more half-open connections than may be (from one source: see the newest)."""
-        if len(self._half_open) > limits.HALF_OPEN_TOTAL:
-            return True
         newest = next(reversed(self._half_open.values()), None)
-        return newest is not None and self._per_source[newest.source] > limits.HALF_OPEN_PER_SOURCE
+        return newest is not None and self._too_many(len(self._half_open), self._per_source[newest.source])
+
+    def _too_many(self, in_total: int, from_source: int) -> bool:
+        return (
+            in_total > min(limits.HALF_OPEN_TOTAL, self._share)
+            or from_source > min(limits.HALF_OPEN_PER_SOURCE, self._share // 2)
+        )
 
 
 def _duplicate(descriptor: int) -> socket.socket | None:

@@ -55,5 +55,8 @@ def _resident_bytes() -> int:
     """What this process holds in memory; 0 where `Accepted.received_bytes` says nothing either."""
     if sys.platform != "linux":
         return 0
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0  # descriptors have run out; the next look will be at all connections
