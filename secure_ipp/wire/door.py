@@ -91,6 +91,7 @@ class Door:
         self.mark = self._outbox.mark  # this session has something to say at the end of the turn
         self._connections = Connections()
         self._unread = UnreadWatch()
+        self._silent: Counter[str] = Counter()  # cut since the last sweep, by source
         self._by_routing_id: dict[bytes, Session] = {}
         self._by_token: dict[bytes, Session] = {}
         self._by_descriptor: dict[int, Session] = {}
@@ -345,6 +346,7 @@ class Door:
 
     def _sweep(self) -> None:
         self._cut_silent()
+        self._report_silent()
         for connection in self._unread.too_much(self._connections, self._heard_of):
             self._handler.on_incident(
                 "cut", {"door": self.domain, "address": connection.source, "reason": "it sends without credit"}
@@ -361,8 +363,12 @@ class Door:
 
     def _cut_silent(self) -> None:
         overdue = self._connections.overdue(self._loop.now())
-        cut = Counter(connection.source for connection in overdue if connection.cut())
-        for source, count in cut.items():
+        self._silent.update(connection.source for connection in overdue if connection.cut())
+
+    def _report_silent(self) -> None:
+        """In one record a source, however fast they come."""
+        silent, self._silent = self._silent, Counter()
+        for source, count in silent.items():
             self._handler.on_incident(
                 "silent",
                 {"door": self.domain, "address": source, "count": str(count), "reason": "no greeting after connecting"},

@@ -1,4 +1,4 @@
-"""Strangers in such numbers as a scheduler has descriptors, or faster than its gate answers (S3, S7): no guest notices."""
+"""More strangers than a scheduler has descriptors, or faster than its gate answers (S3, S7): no guest notices."""
 
 from __future__ import annotations
 
