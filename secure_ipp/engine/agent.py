@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import resource
@@ -31,6 +32,7 @@ from secure_ipp.engine.bootstrap import (
     send_line,
 )
 from secure_ipp.engine.fleet import Fleet, Member
+from secure_ipp.engine.logs import log_of_engine
 from secure_ipp.engine.nursery import Nursery, SpawnNursery, TemplateNursery
 from secure_ipp.engine.shared_page import SharedPage
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
@@ -46,9 +48,10 @@ _STOP_SECONDS = 2.0  # between asking an engine to end and killing it
 
 
 class _Channel:
-    """An agent's end of what it shares with one engine."""
+    """An agent's end of what it shares with one engine; `slot` is the engine's place among those of this agent."""
 
-    def __init__(self, ours: socket.socket, page: SharedPage) -> None:
+    def __init__(self, ours: socket.socket, page: SharedPage, slot: int) -> None:
+        self.slot = slot
         self.socket = ours
         self.lines = Lines(ours)
         self.page = page
@@ -174,11 +177,14 @@ class Agent:
     def _make(self, member: Member, nursery: Nursery) -> None:
         told = self._bootstrap
         ours, theirs = socket.socketpair()
-        channel = self._channels[member.uuid] = _Channel(ours, SharedPage.create())
+        taken = {channel.slot for channel in self._channels.values()}
+        slot = next(number for number in itertools.count() if number not in taken)
+        channel = self._channels[member.uuid] = _Channel(ours, SharedPage.create(), slot)
         bootstrap = EngineBootstrap(
             uuid=member.uuid, doors=list(self._capability.door), server_key=self._capability.server_key.text,
             public_key=member.keys.public.text, secret_key=member.keys.secret.text, work_dir=told.work_dir,
-            cluster_dir=told.cluster_dir, join_file=told.join_file, log_file=told.log_file, log_level=told.log_level,
+            cluster_dir=told.cluster_dir, join_file=told.join_file, log_file=log_of_engine(told.log_file, slot),
+            log_level=told.log_level,
         )
         send_line(ours, bootstrap)
         ours.setblocking(False)

@@ -1,20 +1,34 @@
-"""The log of an engine: appended to its agent's file, or to stderr as it was before user code got it."""
+"""Where an engine logs: a file of its own beside its agent's, or stderr as it was before user code got it."""
 
 from __future__ import annotations
 
 import logging
 import os
 
-from secure_ipp.logs import LINE, EscapingFormatter
+from secure_ipp.logs import LINE, EscapingFormatter, PrivateRotatingFile
+
+
+def log_of_engine(agent_log: str | None, slot: int) -> str | None:
+    """The file of an engine: `engine-0.log` beside `agent.log`, `engine-2-0.log` beside `agent-2.log`.
+
+    Args:
+        agent_log: its agent's file; None: stderr.
+        slot: the engine's place among those of its agent; a replacement takes the place, and goes on with the file.
+    """
+    if agent_log is None:
+        return None
+    directory, name = os.path.split(agent_log)
+    return os.path.join(directory, f"{name.removesuffix('.log').replace('agent', 'engine', 1)}-{slot}.log")
 
 
 def log_to(path: str | None, level: str) -> None:
-    """Send this process's log records where its agent's go; a record is one write, so processes do not mix."""
+    """Send this process's own log records there; what user code logs is the user's."""
+    handler: logging.Handler
     if path is None:
-        descriptor = os.dup(2)
+        stream = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
+        handler = logging.StreamHandler(stream)
     else:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    handler = logging.StreamHandler(os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace"))
+        handler = PrivateRotatingFile(path)
     handler.setFormatter(EscapingFormatter(LINE, datefmt="%Y-%m-%dT%H:%M:%S%z"))
     ours = logging.getLogger("secure_ipp")  # the root logger is the user's
     ours.handlers[:] = [handler]
