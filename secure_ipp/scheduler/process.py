@@ -82,6 +82,7 @@ class SchedulerProcess:
             self._loop.run()
             if self._failure is not None:
                 raise self._failure
+            self._take_leave()  # after a crash nobody is told: another scheduler follows
         finally:
             self._end()
 
@@ -106,8 +107,6 @@ class SchedulerProcess:
     def _end(self) -> None:
         if self._self_test is not None:
             self._self_test.stop()
-        if self._failure is None:
-            self._take_leave()
         for door in self._doors:
             door.close()
         self._leave_hub()
