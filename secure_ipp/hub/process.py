@@ -231,6 +231,7 @@ def main() -> int:
         bootstrap = told.decode(tether.read_orders())
         make_private_dir(os.path.dirname(bootstrap.log_file))
         logs.start("hub", bootstrap.log_file, bootstrap.log_level)
+        tether.collect_seldom()
         HubProcess(bootstrap).run()
     except SecureIppError as error:
         _log.error("the hub ends: %s", error.message)

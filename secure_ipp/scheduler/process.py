@@ -6,7 +6,6 @@ turn of the loop brought is answered at its end; the supervisor's end is this pr
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import platform
@@ -350,13 +349,6 @@ def _nearby(endpoint: str) -> str:
     return endpoint
 
 
-def _rest_from_collecting() -> None:
-    """Collect cycles seldom: tasks make none, and walking many thousands of live ones costs a fifth of the time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
-
 def main() -> int:
     """Read the orders, serve; the exit status."""
     try:
@@ -365,7 +357,7 @@ def main() -> int:
         orders = told.decode(tether.read_orders())
         logs.start("scheduler", orders.log_file, orders.log_level)
         sys.setswitchinterval(0.001)  # the gate's thread must get a word in
-        _rest_from_collecting()
+        tether.collect_seldom()
         SchedulerProcess(orders).run()
     except SecureIppError as error:
         _log.error("the scheduler ends: %s", error.message)

@@ -6,6 +6,7 @@ become an event of the loop, so that they end it between two turns; no order is 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -46,6 +47,13 @@ def tell(event: str, **details: Any) -> None:
         os.write(EVENTS, msgspec.json.encode({"event": event, **details}) + b"\n")
     except BrokenPipeError:
         _log.error("the supervisor does not listen any more")
+
+
+def collect_seldom() -> None:
+    """Look for cycles seldom: tasks and records make none, and walking many thousands of live ones is slow."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 class Tether:
