@@ -64,6 +64,8 @@ TEXT_CHARS = 1024  # a reason, a host name, a label
 TRACEBACK_CHARS = 64 * KIB
 TARGETS = 16384  # engines that one message may name
 TASKS_NAMED = 16384  # tasks that one message may name
+REPORTED_TASKS = 20_000  # unfinished tasks in an engine's report after a restart; it gives the rest back unstarted
+REPORTED_RESULTS = 120_000  # results in it that nobody has acknowledged; more than RECORDS_UNACKNOWLEDGED
 CODE_BYTES = INLINE_BYTES
 
 # --- tasks -----------------------------------------------------------------------------------------

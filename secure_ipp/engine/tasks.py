@@ -14,6 +14,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 
+from secure_ipp import limits
 from secure_ipp.engine.functions import CachedFunction, FunctionCache
 from secure_ipp.errors import ProtocolError
 from secure_ipp.payload.body import Assembly
@@ -197,14 +198,16 @@ class TaskBoard:
     def new_session(self) -> list[Action]:
         """The scheduler has forgotten what it was sending: drop what will never be complete, ask for the rest anew.
 
-        With a task whose body was under way go all behind it, so that they are placed anew in their order; to be
-        called before `live`.
+        With a task whose body was under way go all behind it, so that they are placed anew in their order, and so
+        does what a report has no room for; to be called before `live`.
         """
         for place, task in enumerate(self._line):
             if task.assembly is not None:
                 for dropped in list(self._line)[place:]:
                     self._give_back(dropped.number)
                 break
+        for number in sorted(self._unclaimed.copy())[limits.REPORTED_TASKS - 1 :]:
+            self._give_back(number)
         self._wanted = {key: waiting for key, waiting in self._wanted.items() if waiting}
         return [Say(EngineNeedsFunction(*key)) for key in self._wanted]
 

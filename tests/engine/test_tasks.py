@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from secure_ipp import limits
 from secure_ipp.engine.functions import FunctionCache
 from secure_ipp.engine.tasks import Action, Say, Start, TaskBoard
+from secure_ipp.wire.codec import PacketDecoder, encode_message, join_packet
 from secure_ipp.wire.messages import (
     Assign,
     Cancel,
@@ -19,6 +20,8 @@ from secure_ipp.wire.messages import (
     EngineCredit,
     EngineFunction,
     EngineNeedsFunction,
+    FromEngine,
+    Report,
 )
 
 CODE = b"\x00code"
@@ -182,3 +185,17 @@ def test_whatever_arrives_when_tasks_start_in_order(kinds: list[str], data: st.D
         order += started(event())
     assert order == list(range(1, len(kinds) + 1))
     assert limits.BUFFERS > 0
+
+
+def test_a_report_that_would_be_too_long_gives_the_last_tasks_back() -> None:
+    board = TaskBoard()
+    (first,) = board.assign(assign(1))
+    assert isinstance(first, Start) and board.claim(first.task)
+    for number in range(2, limits.REPORTED_TASKS + 500):
+        board.assign(assign(number))
+    board.new_session()
+    live = board.live()
+    assert [task.number for task in live] == list(range(1, limits.REPORTED_TASKS + 1))
+    report = Report("host", 1, board.highest, 1, live, list(range(limits.REPORTED_RESULTS)))
+    assert len(encode_message(report)) < limits.MAX_FRAME_BYTES - limits.PACKET_BYTES, "a link can send it"
+    PacketDecoder(FromEngine).packet(join_packet(1, 0, [encode_message(report)]), 0)

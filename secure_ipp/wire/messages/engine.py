@@ -106,8 +106,8 @@ class Report(Message, frozen=True, tag="report"):
     pid: Count
     highest: Count  # highest assignment number ever received
     started: Count  # highest assignment number ever started
-    live: Annotated[list[LiveTask], Meta(max_length=limits.TASKS_NAMED)]
-    finished: Numbers  # unacknowledged results, which follow as Result messages
+    live: Annotated[list[LiveTask], Meta(max_length=limits.REPORTED_TASKS)]
+    finished: Annotated[list[Count], Meta(max_length=limits.REPORTED_RESULTS)]  # of results that nobody acknowledged
     wanted_id: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = -1  # MPI rank
     reads_cluster_dir: bool = False  # S26: could this uid open the cluster's private directory
     reads_join_file: bool = False
