@@ -4,6 +4,11 @@
 #   make test    install with the test extras, then run the whole suite
 #   make lint    ruff, mypy (strict), import-linter
 #   make clean   remove what these made
+#
+#   make bench-quick   a few minutes side by side with ipyparallel, concurrent.futures and a bare router
+#   make bench         all figures, all peers (each in a venv of its own under benchmarks/.venvs), and the cost curves
+#   make bench-guard   a minute: fails when we have become much slower beside concurrent.futures or the bare router
+#   make bench-scale   1000 and 5000 simulated engines
 
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -14,7 +19,7 @@ CONSTRAINTS ?= constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean bench bench-quick bench-guard bench-scale
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -27,6 +32,19 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/curves.py
+
+bench-quick: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/bench.py --quick
+
+bench-guard: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/guard.py
+
+bench-scale: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/scale.py 1000 5000
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -43,6 +61,10 @@ $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml $(CONSTRAINTS)
 
 $(VENV)/.installed-lint: $(VENV)/bin/python pyproject.toml $(CONSTRAINTS)
 	$(INSTALL) -e '.[lint]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/bin/python pyproject.toml $(CONSTRAINTS)
+	$(INSTALL) -e '.[bench]'
 	@touch $@
 
 $(VENV)/bin/python:

@@ -1,0 +1,1 @@
+"""What the figures share: peers, the processes they run in, repetition, statistics, the report."""

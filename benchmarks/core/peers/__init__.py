@@ -1,0 +1,1 @@
+"""One file per system that is measured; `core.roster` lists them."""
