@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,6 +60,22 @@ def test_s26_an_engine_that_reads_the_keys_is_shown_with_what_to_do(town: Runnin
 HIDE = 'mount -t tmpfs -o mode=0755 none "$1" && exec "$2" -P -m secure_ipp.engine.agent'
 
 
+def python_of_everybody() -> str:
+    """An interpreter of this version that another user may run: ours, or the system's.
+
+    Raises:
+        OSError: there is none.
+    """
+    candidates = (sys.executable, "/usr/bin/python{}.{}".format(*sys.version_info))
+    for candidate in candidates:
+        try:
+            if subprocess.run([candidate, "-c", ""], user=NOBODY, group=NOBODY, cwd="/", check=False).returncode == 0:
+                return candidate
+        except OSError:
+            continue  # under somebody's private home, or not there
+    raise FileNotFoundError(f"another user can run none of {', '.join(candidates)}")
+
+
 def start_apart(town: RunningCluster, how: str) -> subprocess.Popen[bytes]:
     """An agent that is told the file over a pipe: as another user, or with the directory hidden from it.
 
@@ -68,14 +85,16 @@ def start_apart(town: RunningCluster, how: str) -> subprocess.Popen[bytes]:
     home = short_directory()
     command: list[str] = [sys.executable, "-P", "-m", "secure_ipp.engine.agent"]
     options: dict[str, Any] = {}
+    packages = os.pathsep.join([str(ROOT), sysconfig.get_paths()["platlib"]])
     if how == "user":
+        command[0] = python_of_everybody()
         os.chown(home, NOBODY, NOBODY)
         options = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     else:
         command = ["unshare", "--mount", "sh", "-c", HIDE, "sh", str(town.place.dir), sys.executable]
     agent = subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", **options,
-        env={**os.environ, "HOME": str(home), "IPYTHONDIR": str(home), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "HOME": str(home), "IPYTHONDIR": str(home), "PYTHONPATH": packages},
     )
     orders = {
         "capability": load_capability(town.place.engine_file).as_dict(), "engines": 1, "work_dir": str(home),
