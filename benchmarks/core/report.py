@@ -76,13 +76,20 @@ def ratios(figures: Sequence[Figure], results: Results, peers: Sequence[str]) ->
     return "\n".join(lines)
 
 
+def machine() -> str:
+    """Day, revision, processor and versions."""
+    return (
+        f"{time.strftime('%Y-%m-%d')}, revision {_revision()}, {os.cpu_count()} cores ({_processor()}), Python "
+        f"{platform.python_version()}, pyzmq {_version('pyzmq')}"
+    )
+
+
 def conditions(quick: bool, results: Results, peers: Sequence[str]) -> str:
     """Where and when this was, so that nobody takes it for more than it is."""
     load = os.getloadavg()
     lines = [
-        f"{'A quick run' if quick else 'A full run'} of {results.seconds:.0f} s on {time.strftime('%Y-%m-%d')}, at "
-        f"revision {_revision()}: {os.cpu_count()} cores ({_processor()}), Python {platform.python_version()}, pyzmq "
-        f"{_version('pyzmq')}, load average at its end {load[0]:.1f}. Everything over the loopback interface.",
+        f"{'A quick run' if quick else 'A full run'} of {results.seconds:.0f} s: {machine()}, load average at its end "
+        f"{load[0]:.1f}. Everything over the loopback interface.",
         "",
         "Absolute numbers belong to this machine and this minute; ratios are what counts. A cell is the median of the "
         "repetitions, with the least and the most; a dash means that the peer has nothing of the kind.",
