@@ -98,22 +98,27 @@ class PrivateRotatingFile(logging.handlers.RotatingFileHandler):
         return os.fdopen(_open_private(self.baseFilename), "a", encoding="utf-8", errors="backslashreplace")
 
 
+def why_not_private(descriptor: int) -> str:
+    """What is wrong with an open file that only this user should be able to touch; empty: nothing."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        return "is not a regular file"
+    if found.st_uid != os.geteuid():
+        return "belongs to another user"
+    if found.st_nlink != 1:
+        return "has a second name"
+    if found.st_mode & 0o077:
+        return f"can be used by others (mode {found.st_mode & 0o777:04o})"
+    return ""
+
+
 def _open_private(path: str) -> int:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         advice = "remove it, or choose another log file"
         raise PrivateFileError(f"cannot open the log file {path}: {error.strerror}", advice) from error
-    found = os.fstat(descriptor)
-    wrong = ""
-    if not stat.S_ISREG(found.st_mode):
-        wrong = "is not a regular file"
-    elif found.st_uid != os.geteuid():
-        wrong = "belongs to another user"
-    elif found.st_nlink != 1:
-        wrong = "has a second name"
-    elif found.st_mode & 0o077:
-        wrong = f"can be used by others (mode {found.st_mode & 0o777:04o})"
+    wrong = why_not_private(descriptor)
     if wrong:
         os.close(descriptor)
         raise PrivateFileError(f"the log file {path} {wrong}", "remove it and start again; it is made anew, private")

@@ -12,12 +12,12 @@ honest account.  Laws:
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 
 from secure_ipp import limits
 from secure_ipp.audit.record import AuditRecord, line
 from secure_ipp.errors import EnvironmentProblem, PrivateFileError
+from secure_ipp.logs import why_not_private
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -101,16 +101,7 @@ def _open_private(path: str) -> int:
         descriptor = os.open(path, _FLAGS, 0o600)
     except OSError as error:
         raise _problem(path, error) from error
-    found = os.fstat(descriptor)
-    wrong = ""
-    if not stat.S_ISREG(found.st_mode):
-        wrong = "is not a regular file"
-    elif found.st_uid != os.geteuid():
-        wrong = "belongs to another user"
-    elif found.st_nlink != 1:
-        wrong = "has a second name"
-    elif found.st_mode & 0o077:
-        wrong = f"can be used by others (mode {found.st_mode & 0o777:04o})"
+    wrong = why_not_private(descriptor)
     if wrong:
         os.close(descriptor)
         raise PrivateFileError(f"the audit log {path} {wrong}", "move it away and start again; it is made anew")

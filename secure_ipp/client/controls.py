@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
@@ -25,21 +26,24 @@ _ANSWER_SECONDS = 30.0
 _LEAVE_SECONDS = 10.0  # for engines that were told to end
 
 
-class Controls:
+class Controls(ABC):
     """Mixed into `Client`."""
 
     session: Session
     block: bool
     history: History
 
+    @abstractmethod
     def engines(self, targets: Any) -> list[int]:
-        raise NotImplementedError
+        """Given by the class that this is mixed into."""
 
+    @abstractmethod
     def direct_view(self, targets: Any = "all", **kwargs: Any) -> DirectView:
-        raise NotImplementedError
+        """Given by the class that this is mixed into."""
 
+    @abstractmethod
     def close(self, linger: float | None = None) -> None:
-        raise NotImplementedError
+        """Given by the class that this is mixed into."""
 
     def _blocks(self, block: bool | None) -> bool:
         return self.block if block is None else block

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import itertools
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from secure_ipp.errors import UsageError
 
 
-class Partition:
+class Partition(ABC):
     """One way to cut."""
 
     contiguous = True
 
+    @abstractmethod
     def split(self, sequence: Any, parts: int) -> list[Any]:
         """Cut a sequence into so many parts; some are empty if it is too short."""
-        raise NotImplementedError
 
+    @abstractmethod
     def join(self, pieces: Sequence[Any]) -> Any:
         """Put parts together; what is no sequence, or an exception, stands for itself."""
-        raise NotImplementedError
 
 
 class Blocks(Partition):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _SETTLE_SECONDS = 1.0  # for output that has come and is being printed
 
 
-class TaskFacts:
+class TaskFacts(ABC):
     """The part of an asynchronous result that looks at its tasks and never at its value."""
 
     _tasks: Sequence[Task]
@@ -28,11 +29,13 @@ class TaskFacts:
     _session: Session
     streaming: int
 
+    @abstractmethod
     def done(self) -> bool:
-        raise NotImplementedError
+        """Given by the class that this is mixed into."""
 
+    @abstractmethod
     def _wait(self, limit: float | None) -> bool:
-        raise NotImplementedError
+        """Given by the class that this is mixed into."""
 
     @property
     def msg_ids(self) -> list[str]:

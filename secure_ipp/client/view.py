@@ -5,6 +5,7 @@ A view is a way to call; its flags (`block`, `label`, ...) say how.  Setting fla
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -25,7 +26,7 @@ class _UnknownFlag(UsageError, KeyError):
     __str__ = Exception.__str__
 
 
-class View:
+class View(ABC):
     """Base of all views.
 
     Attributes:
@@ -90,8 +91,9 @@ class View:
 
     # --- calls -------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], block: bool) -> Any:
-        raise NotImplementedError
+        """Call a function there, as this kind of view does."""
 
     def apply(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call `f(*args, **kwargs)` there; the result, or an AsyncResult, as `block` says."""
@@ -106,9 +108,9 @@ class View:
         """Call, and wait for the result."""
         return self._apply(f, args, kwargs, True)
 
+    @abstractmethod
     def map(self, f: Callable[..., Any], *sequences: Any, **kwargs: Any) -> Any:
         """The function of each element; the list, or an AsyncMapResult, as `block` says."""
-        raise NotImplementedError
 
     def map_async(self, f: Callable[..., Any], *sequences: Any, **kwargs: Any) -> Any:
         """Map, and do not wait.
@@ -134,12 +136,12 @@ class View:
         """Map; the values as they come."""
         return iter(self.map_async(f, *sequences, **kwargs))
 
+    @abstractmethod
     def _map_parts(
         self, f: Callable[..., Any], sequences: tuple[Any, ...], *, dist: str, chunksize: int | None, ordered: bool,
         return_exceptions: bool, elementwise: bool, block: bool, label: str | None = None,
     ) -> Any:
         """For ParallelFunction: call with parts of the sequences, or with their elements."""
-        raise NotImplementedError
 
     def _sent(self, result: AsyncResult, block: bool) -> Any:
         """After a call: remember it; wait if it blocks."""
@@ -221,7 +223,7 @@ class View:
         wanted = self.targets if targets is None else targets
         return self.client.shutdown("all" if wanted is None else wanted, restart, hub, self._blocks(block))
 
-    def spin(self) -> None:
+    def spin(self) -> None:  # noqa: B027  what views of old needed, and programs still call
         """Nothing: results come by themselves."""
 
     @property
