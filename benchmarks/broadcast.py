@@ -25,7 +25,7 @@ FIGURE = Figure(
         Row("apply_32", "call on 32 engines, direct, p50", "ms", False),
         Row("broadcast_apply_32", "call on 32 engines, broadcast, p50", "ms", False),
     ),
-    repetitions=3,
+    repetitions=2,
     quick_repetitions=2,
     seconds=300.0,
 )

@@ -11,8 +11,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ _SECONDS = 1.0  # of work for one point
 _CLIENT_SECONDS = 60.0
 
 
-def _rate(view: Any, item: Callable[[int], Any], most: int = 20_000) -> float:
+def _rate(view: Any, payloads: Sequence[Any], most: int = 20_000) -> float:
     """Tasks a second, for about a second."""
-    probe = [item(number) for number in range(50)]
+    probe = list(islice(cycle(payloads), 50))
     view.map_sync(tasks.noop, probe)
     count = int(50 / timed(lambda: view.map_sync(tasks.noop, probe)) * _SECONDS)
-    items = [item(number) for number in range(max(50, min(most, count)))]
+    items = list(islice(cycle(payloads), max(50, min(most, count))))
     return len(items) / timed(lambda: view.map_sync(tasks.noop, items))
 
 
@@ -40,8 +41,8 @@ def by_size(client: Any) -> tuple[Points, Points]:
     view = client.load_balanced_view()
     rates, volumes = [], []
     for size in (10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000):
-        payloads = [os.urandom(size) for _ in range(4)]
-        rate = _rate(view, lambda number, p=payloads: p[number % 4], most=max(50, 200_000_000 // size))
+        payloads = [os.urandom(size) for _ in range(4)]  # not one object for all
+        rate = _rate(view, payloads, most=max(50, 200_000_000 // size))
         rates.append((float(size), rate))
         volumes.append((float(size), rate * size / 1e6))
     return rates, volumes
@@ -52,7 +53,7 @@ def by_engines(counts: list[int]) -> Points:
     points = []
     for count in counts:
         with ipp.Cluster.with_throwaway_keys(count) as client:
-            points.append((float(count), _rate(client.load_balanced_view(), int)))
+            points.append((float(count), _rate(client.load_balanced_view(), range(50))))
     return points
 
 

@@ -35,13 +35,13 @@ class Rail:
 
 
 RAILS = (
-    Rail("cpu_all", "router", 0.65, "1.09 to 1.14"),
-    Rail("cpu_all", "concurrent.futures", 1.1, "1.75 to 2.09"),
-    Rail("tasks", "concurrent.futures", 1.2, "2.01 to 2.06"),
-    Rail("tasks", "router", 0.5, "0.84 to 1.00"),
+    Rail("cpu_all", "router", 0.65, "1.06 to 1.14"),
+    Rail("cpu_all", "concurrent.futures", 1.1, "1.70 to 2.09"),
+    Rail("tasks", "concurrent.futures", 1.2, "1.72 to 2.06"),
+    Rail("tasks", "router", 0.5, "0.81 to 1.00"),
     Rail("tasks_1k", "concurrent.futures", 1.0, "1.69 to 1.90"),
     Rail("direct_p50", "router", 0.23, "0.37 to 0.38"),
-    Rail("balanced_p50", "router", 0.23, "0.37 to 0.39"),
+    Rail("balanced_p50", "router", 0.23, "0.37 to 0.40"),
     Rail("direct_load_p50", "router", 0.24, "0.40 to 0.42"),
     Rail("push", "router", 0.42, "0.67 to 0.82"),
     Rail("pull", "router", 0.43, "0.71 to 0.82"),

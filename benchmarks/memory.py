@@ -62,7 +62,7 @@ def _growth(stage: Stage, values: Values) -> float:
     begun = time.monotonic()
     _work(peer, 1000, 30.0)
     is_slow = time.monotonic() - begun > _SETTLE_SECONDS + 0.5
-    seconds = float(stage.amount(300, 4 if is_slow else 15))
+    seconds = float(stage.amount(60 if is_slow else 300, 4 if is_slow else 15))
     controller, client = _controller(peer), _client()
     first = _work(peer, wanted * 3 // 4, seconds * 0.75)
     values["controller_first"] = (_controller(peer) - controller) * 1e6 / first

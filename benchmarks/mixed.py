@@ -48,7 +48,7 @@ def _aborts(peer: Peer) -> None:
 class _Kind(threading.Thread):
     """One client that does one thing, over and over, and notes how long each took."""
 
-    def __init__(self, peer: Peer, work: Callable[[Peer], None], pause: float, over: threading.Event) -> None:
+    def __init__(self, peer: Peer, work: Callable[[Peer], object], pause: float, over: threading.Event) -> None:
         super().__init__(daemon=True)
         self._peer = peer.another()
         self._work, self._pause, self._over = work, pause, over

@@ -15,7 +15,7 @@ FIGURE = Figure(
         Row("start_8", "until 8 engines are usable", "s", False, Reach(1.5)),
         Row("start_32", "until 32 engines are usable", "s", False),
     ),
-    repetitions=3,
+    repetitions=2,
     quick_repetitions=1,
     seconds=300.0,
 )

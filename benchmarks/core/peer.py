@@ -6,11 +6,15 @@ refuses with `NotOffered`; the report shows a dash there, never a number of some
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
+
+MARK = "SECURE_IPP_BENCH_PEER"  # in the environment of all that one peer starts
 
 
 class NotOffered(Exception):
@@ -125,8 +129,15 @@ class Peer:
         raise NotOffered("import of a controller")
 
     def processes(self) -> list[psutil.Process]:
-        """All that this peer has started, this process excepted."""
-        return psutil.Process(os.getpid()).children(recursive=True)
+        """All that this peer has started, this process excepted: its offspring, and whoever inherited its mark."""
+        found: list[psutil.Process] = psutil.Process().children(recursive=True)
+        mark = f"{MARK}={os.environ.get(MARK, '-')}".encode()
+        known = {os.getpid(), *(process.pid for process in found)}
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError):  # ended, or not ours to look into
+                if process.pid not in known and mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                    found.append(process)
+        return found
 
     def controllers(self) -> list[psutil.Process]:
         """Those of them that are the controller.

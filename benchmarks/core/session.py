@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from core import venvs
+from core import peer, venvs
 
 MARK = "SECURE_IPP_BENCH_RUN"
 _ROOT = Path(__file__).parent.parent
@@ -74,7 +74,8 @@ class Worker:
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 [python, "-m", "core.worker", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                start_new_session=True, cwd=_ROOT, env={**os.environ, "PATH": path},
+                start_new_session=True, cwd=_ROOT, env={**os.environ, "PATH": path, peer.MARK: uuid.uuid4().hex},
+
             )
         self._rest = b""
 

@@ -11,7 +11,6 @@ import json
 import os
 import resource
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -150,7 +149,8 @@ class SimulatedHost:
 
 
 def main() -> None:
-    orders = json.loads(sys.stdin.buffer.raw.readline())  # unbuffered: the loop watches the descriptor
+    with open(0, "rb", buffering=0, closefd=False) as told:  # unbuffered, since the loop watches the descriptor
+        orders = json.loads(told.readline())
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     SimulatedHost(load_capability(Path(orders["file"])), int(orders["engines"])).run()
