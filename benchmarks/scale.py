@@ -31,6 +31,7 @@ from core.processes import own_memory, processor_seconds
 LOST = 500
 _JOIN_SECONDS = 120.0
 _CALL_SECONDS = 120.0
+_LOG_LINES = 40  # of each log, when not all have come
 
 
 class Host:
@@ -103,6 +104,8 @@ class Scale:
                     self._loss(client)
             else:
                 self.values["stalled"] = self._why()
+                for log in sorted(cluster.place.log_dir.glob("*.log")):
+                    print(f"== {log.name}", *log.read_text().splitlines()[-_LOG_LINES:], sep="\n", file=sys.stderr)
         finally:
             for host in self._hosts:
                 host.end()
@@ -114,7 +117,8 @@ class Scale:
 
     def _why(self) -> str:
         failures = {host.said.get("failure") for host in self._hosts} - {"", None}
-        return f"{self._sum('registered')} of {self._engines} registered; {'; '.join(sorted(map(str, failures)))[:300]}"
+        said = "; ".join(sorted(str(failure).partition("\n")[0] for failure in failures))
+        return f"{self._sum('registered')} of {self._engines} registered; {said[:300]}"
 
     def _join(self, engine_file: Path, client: Any, controller: list[psutil.Process]) -> bool:
         time.sleep(1.0)
