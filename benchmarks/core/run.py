@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -69,7 +70,7 @@ class Run:
         self._quick = quick
         self.results = Results()
         self._workers: dict[str, session.Worker] = {}
-        self._gone: set[str] = set()
+        self._failed = False  # then what the peers said is kept
         self._log = Path(tempfile.mkdtemp(prefix="bench-")) / "peers.log"
         self._begun = time.monotonic()
         self.peers = []
@@ -91,6 +92,8 @@ class Run:
         self._workers.clear()
         for stray, count in Counter(session.end_strays()).items():
             print(f"left behind, and ended now: {count} × {stray}", file=sys.stderr)
+        if not self._failed:
+            shutil.rmtree(self._log.parent, ignore_errors=True)
         self.results.seconds = time.monotonic() - self._begun
 
     def figure(self, figure: Figure, repetitions: int = 0) -> None:
@@ -109,6 +112,7 @@ class Run:
                     self._workers.pop(peer).kill()
                 if "error" in answer:
                     given_up.add(peer)
+                    self._failed = True
                     print(f"{figure.name} {peer}: {answer['error']} (see {self._log})", file=sys.stderr)
                 self.results.add(figure, peer, answer)
                 print(f"{figure.name} {turn + 1}/{times} {peer} {time.monotonic() - begun:.1f} s", file=sys.stderr)
