@@ -193,8 +193,9 @@ class Core:
             self.agents.connection_back(uuid)
 
     def engine_left(self, session: Any, uuid: str, reason: str, now: float) -> None:
-        """Its session is over."""
-        if self._speaks_for(session, uuid):
+        """Its session is over; one that never reported was given up for another try, and ends nothing."""
+        engine = self.board.engines.by_uuid(uuid)
+        if engine is not None and engine.session is session:
             self.agents.engine_gone(uuid, reason, now)
 
     def _speaks_for(self, session: Any, uuid: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import zmq
 
@@ -20,6 +20,7 @@ from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.wire import messages, monitor, sockets
 from secure_ipp.wire.codec import PacketDecoder, decode_greeting_reply, encode_message, is_packet
 from secure_ipp.wire.greeting import Role, make_hello
+from secure_ipp.wire.handler import ConnectionHandler
 from secure_ipp.wire.link import Link
 from secure_ipp.wire.loop import Loop, Timer
 
@@ -30,28 +31,6 @@ _FALLEN = "the connection was closed"
 _LAST_TRY_SECONDS = 0.1  # less patience than this is not worth another try
 _READ_BATCH = 256  # zmq messages taken in before the loop turns
 _NOTICED_SECONDS = limits.HEARTBEAT_TIMEOUT_SECONDS  # after which the door has noticed a loss, too
-
-
-class ConnectionHandler(Protocol):
-    """Told of everything in the loop's thread; must not block."""
-
-    def on_welcome(self, welcome: messages.Welcome) -> None:
-        """A session is there; unless `resumed`, the other end knows nothing of what was before."""
-
-    def on_message(self, message: Any, frames: list[memoryview]) -> None:
-        """A message, in order, once; bulk data in `frames`."""
-
-    def on_acknowledged(self, tokens: list[object]) -> None:
-        """The other process has these messages."""
-
-    def on_lost(self, reason: str) -> None:
-        """The connection is gone and another is being tried."""
-
-    def on_failed(self, error: SecureIppError) -> None:
-        """No connection, and none will be tried any more."""
-
-    def on_closed(self) -> None:
-        """After `close`: everything was flushed, or its time was over."""
 
 
 class Connection:
@@ -167,8 +146,14 @@ class Connection:
             return
         # a gate that says "not known yet" leaves the handshake hanging, so the first tries are short
         longest = min(limits.HANDSHAKE_SECONDS, _FIRST_ATTEMPT_SECONDS * 1.5 ** min(self._tries // len(self._doors), 8))
+        self._end_attempt_in(longest)
+
+    def _end_attempt_in(self, seconds: float) -> None:
+        """Give this try so much time, as far as there is patience."""
+        if self._attempt_timer is not None:
+            self._attempt_timer.cancel()
         remaining = max(0.1, self._give_up_at - self._loop.now())
-        self._attempt_timer = self._loop.call_later(min(longest, remaining), self._attempt_over)
+        self._attempt_timer = self._loop.call_later(min(seconds, remaining), self._attempt_over)
 
     def _attempt_over(self) -> None:
         self._attempt_timer = None
@@ -261,6 +246,8 @@ class Connection:
         for event in watching.events() if watching is not None else ():
             if event.event == monitor.HANDSHAKE_SUCCEEDED:
                 self._encrypted = True
+                if not self._welcomed:  # the door admits the key, and may be busy: another try would make it busier
+                    self._end_attempt_in(limits.HELLO_SECONDS)
             elif event.event == monitor.HANDSHAKE_FAILED_AUTH:
                 self._fail(
                     Refused(
