@@ -10,11 +10,11 @@ Laws.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Sequence
 
 from secure_ipp import limits
 from secure_ipp.errors import ProtocolError, UsageError
+from secure_ipp.payload.memory import writable_memory
 from secure_ipp.payload.objects import Buffer
 
 
@@ -112,7 +112,7 @@ class Assembly:
         """The buffer that the next byte belongs to."""
         while True:
             if len(self._buffers) <= self._index:
-                self._buffers.append(_memory(self._sizes[self._index]))
+                self._buffers.append(writable_memory(self._sizes[self._index]))
             target = self._buffers[self._index]
             if self._at < target.nbytes:
                 return target
@@ -128,15 +128,5 @@ class Assembly:
         if not self.complete:
             raise ProtocolError(f"a body ended after {self.received} of {self.total} bytes")
         while len(self._buffers) < len(self._sizes):
-            self._buffers.append(_memory(self._sizes[len(self._buffers)]))
+            self._buffers.append(writable_memory(self._sizes[len(self._buffers)]))
         return list(self._buffers)
-
-
-def _memory(size: int) -> memoryview:
-    """Writable memory; large pieces are mapped, so that their pages come as they are filled."""
-    if size <= limits.FRAME_BYTES:
-        return memoryview(bytearray(size))
-    try:
-        return memoryview(mmap.mmap(-1, size))
-    except OSError as error:
-        raise ProtocolError(f"there is no memory for a body of {size} bytes") from error

@@ -23,6 +23,7 @@ from secure_ipp import limits
 from secure_ipp.errors import UsageError
 from secure_ipp.payload import arrays
 from secure_ipp.payload.context import LoadContext
+from secure_ipp.payload.memory import copied
 from secure_ipp.payload.restricted import UntrustedResult, loads_data
 
 __all__ = ["Buffer", "Trust", "Unpicklable", "UntrustedResult", "dumps", "dumps_in_band", "loads"]
@@ -172,7 +173,7 @@ def unshared(buffers: list[Buffer]) -> list[Buffer]:
     """
     for index, buffer in enumerate(buffers):
         if type(buffer) is memoryview and not _is_exclusive(buffer):
-            buffers[index] = bytearray(buffer)
+            buffers[index] = copied(buffer)
     return buffers
 
 

@@ -358,6 +358,7 @@ def main() -> int:
         logs.start("scheduler", orders.log_file, orders.log_level)
         sys.setswitchinterval(0.001)  # the gate's thread must get a word in
         tether.collect_seldom()
+        tether.keep_freed_memory()
         SchedulerProcess(orders).run()
     except SecureIppError as error:
         _log.error("the scheduler ends: %s", error.message)
