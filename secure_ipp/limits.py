@@ -116,6 +116,7 @@ BOOTSTRAP_BYTES = 64 * KIB  # what a process is told on its stdin at its start
 CONTROL_CONNECTIONS = 16  # served at once; the commands of one user on one machine
 
 # --- files and processes -----------------------------------------------------------------------------
+DERIVED_DEPTH = 4  # holders between the issuer and who holds a derived capability
 CAPABILITY_BYTES = 64 * KIB  # a connection file is far smaller
 LOG_BYTES = 10 * MIB  # per process, then rotated
 LOG_FILES = 3

@@ -20,8 +20,10 @@ from secure_ipp import limits
 from secure_ipp.errors import CapabilityError, SecureIppError
 from secure_ipp.keys import fields, strict_json
 from secure_ipp.keys.curve import CurvePublicKey, CurveSecretKey, KeyPair
-from secure_ipp.keys.issuer import BadSignature, IssuerKey, IssuerPublicKey
+from secure_ipp.keys.grants import Grant
+from secure_ipp.keys.issuer import IssuerPublicKey
 from secure_ipp.keys.private_files import Path, read_private
+from secure_ipp.keys.signing import BadSignature, SigningKey, VerifyKey
 
 FORMAT: Literal["secure-ipp-capability/1"] = "secure-ipp-capability/1"
 PURPOSE = "capability/1"
@@ -29,7 +31,7 @@ _UNSIGNED = frozenset({"secret_key", "signature"})
 _FILE_OF = {"client": "ipcontroller-client.json", "engine": "ipcontroller-engine.json"}
 
 
-class Capability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Capability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """One identity of one cluster, and the way to its doors."""
 
     format: Literal["secure-ipp-capability/1"]
@@ -46,6 +48,7 @@ class Capability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     door: fields.Doors
     ssh: str
     curve: bool
+    parents: Annotated[tuple[Grant, ...], Meta(max_length=limits.DERIVED_DEPTH)] = ()  # whose holders handed it on (S32)
     signature: fields.Signature
 
     @property
@@ -86,20 +89,23 @@ class Capability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         yield "key", self.public_key.fingerprint
 
 
-def sign_capability(issuer: IssuerKey, *, keys: KeyPair, **values: Any) -> Capability:
-    """A capability of these keys and values, signed by the issuer.
+def sign_capability(issuer: SigningKey, *, keys: KeyPair, **values: Any) -> Capability:
+    """A capability of these keys and values, signed by the issuer, or by the holder who hands it on.
 
     Args:
-        issuer: the cluster's.
+        issuer: the cluster's; with `parents`, the key of the last one's holder.
         keys: the holder's.
-        values: cluster, cluster_id, role, name, rights, expires, server_keys, door; perhaps ssh.
+        values: cluster, cluster_id, role, name, rights, expires, server_keys, door; perhaps ssh; of a derived one
+            also parents and issuer_key.
 
     Raises:
         CapabilityError: the values make no capability.
     """
     values = {"ssh": "", **values}
+    if "issuer_key" not in values:
+        values["issuer_key"] = issuer.public()
     draft = Capability(
-        format=FORMAT, issuer_key=issuer.public(), public_key=keys.public, secret_key=keys.secret, curve=True,
+        format=FORMAT, public_key=keys.public, secret_key=keys.secret, curve=True,
         signature="", **values,
     )
     signed = msgspec.structs.replace(draft, signature=fields.sign(issuer, PURPOSE, _public_part(draft)))
@@ -175,8 +181,8 @@ def _checked(data: bytes | Mapping[str, Any] | None, now: float) -> Capability:
             code="no-curve",
         )
     try:
-        fields.verify(capability.issuer_key, PURPOSE, _public_part(capability), capability.signature)
-    except BadSignature:
+        fields.verify(_signer(capability), PURPOSE, _public_part(capability), capability.signature)
+    except (BadSignature, ValueError):
         raise CapabilityError(
             "the file was changed after it was made, or its issuer never signed it",
             "take a fresh copy from the host where the keys were made; files are not edited by hand",
@@ -192,6 +198,25 @@ def _checked(data: bytes | Mapping[str, Any] | None, now: float) -> Capability:
             code="capability-expired",
         )
     return capability
+
+
+def _signer(capability: Capability) -> VerifyKey:
+    """Who must have signed it: the issuer, or the last of those who handed it on, each vouched for by the one before.
+
+    Raises:
+        BadSignature, ValueError: the chain does not hold, or the capability says more than its parent.
+    """
+    if not capability.parents:
+        return capability.issuer_key
+    parent, *others = capability.parents
+    parent.verify(capability.issuer_key, capability.cluster_id)
+    for child in others:
+        child.verify_derived(parent, capability.cluster_id)
+        parent = child
+    within = not parent.expires or 0 < capability.expires <= parent.expires
+    if parent.signing_key is None or not within or not set(capability.rights) <= set(parent.rights) - {"admin"}:
+        raise BadSignature("it says more than its parent")
+    return parent.signing_key
 
 
 def _public_part(capability: Capability) -> bytes:

@@ -20,6 +20,7 @@ from secure_ipp.keys.capability import dump_capability, sign_capability
 from secure_ipp.keys.config import ClusterConfig, check_config, format_config, load_config
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.grants import Grant, sign_grant
+from secure_ipp.keys.holder import HolderKey
 from secure_ipp.keys.issuer import IssuerKey
 from secure_ipp.keys.key_files import read_issuer_key, read_server_key, write_issuer_key, write_server_key
 from secure_ipp.keys.locks import Lock
@@ -179,6 +180,7 @@ def _identity(
     grant = sign_grant(
         issuer, config.cluster_id, name=name, role=role, key=keys.public, rights=rights, now=now,
         engines=0 if is_client else limits.ENGINES_PER_JOIN_KEY,
+        signing_key=HolderKey.of(keys.secret).public() if is_client else None,
     )
     capability = sign_capability(
         issuer, keys=keys, cluster=config.cluster, cluster_id=config.cluster_id, role=role, name=name, rights=rights,

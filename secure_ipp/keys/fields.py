@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from secure_ipp.keys import base64url
-from secure_ipp.keys.issuer import SIGNATURE_BYTES, BadSignature, IssuerKey, IssuerPublicKey
 from secure_ipp.keys.names import check_host
 from secure_ipp.keys.raw import RawKey
+from secure_ipp.keys.signing import SIGNATURE_BYTES, BadSignature, SigningKey, VerifyKey
 
 ID_BYTES = 16
 CLIENT_RIGHTS = ("task", "direct", "observe", "control", "admin")
@@ -24,6 +24,7 @@ JOIN_RIGHTS = ("join",)
 
 Name = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
 Id = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{22}\Z")]
+MaybeId = Annotated[str, Meta(pattern=r"\A([A-Za-z0-9_-]{22})?\Z")]
 Signature = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{86}\Z")]
 Moment = Annotated[int, Meta(ge=0, le=2**40)]  # seconds since the epoch; 0: never
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -75,13 +76,13 @@ def canonical(record: msgspec.Struct, *, without: frozenset[str], **more: str) -
     return msgspec.json.encode({**plain, **more}, order="sorted")
 
 
-def sign(issuer: IssuerKey, purpose: str, message: bytes) -> str:
-    """The issuer's signature as text."""
-    return base64url.encode(issuer.sign(purpose, message))
+def sign(key: SigningKey, purpose: str, message: bytes) -> str:
+    """The signature as text."""
+    return base64url.encode(key.sign(purpose, message))
 
 
-def verify(issuer: IssuerPublicKey, purpose: str, message: bytes, signature: str) -> None:
-    """Return if the text is this issuer's signature.
+def verify(key: VerifyKey, purpose: str, message: bytes, signature: str) -> None:
+    """Return if the text is this key's signature.
 
     Raises:
         BadSignature: it is not.
@@ -90,7 +91,7 @@ def verify(issuer: IssuerPublicKey, purpose: str, message: bytes, signature: str
         raw = base64url.decode(signature, SIGNATURE_BYTES)
     except ValueError:
         raise BadSignature(f"the signature of this {purpose.split('/')[0]} is damaged") from None
-    issuer.verify(purpose, message, raw)
+    key.verify(purpose, message, raw)
 
 
 def check_door(text: str) -> str:

@@ -1,76 +1,27 @@
-"""The issuer: the Ed25519 key (RFC 8032) that signs a cluster's grants, registry and capability files.
+"""The issuer: the Ed25519 key that signs a cluster's grants, registry and capability files.
 
 Its secret half lies in the owner's directory and is read by the commands that issue and revoke, never by a
-controller process (S10).  Each signature is bound to its purpose, so that one kind of signed text cannot stand in for
-another.
+controller process (S10).
 """
 
 from __future__ import annotations
 
-import os
+from secure_ipp.keys.signing import SIGNATURE_BYTES, BadSignature, SigningKey, VerifyKey
 
-from secure_ipp.errors import PolicyError
-from secure_ipp.keys.raw import KEY_BYTES, RawKey
-
-SIGNATURE_BYTES = 64
+__all__ = ["SIGNATURE_BYTES", "BadSignature", "IssuerKey", "IssuerPublicKey"]
 
 
-class BadSignature(PolicyError):
-    """Something is not signed by the issuer it must be signed by."""
-
-    code = "signature"
-
-
-def _bound(purpose: str, message: bytes) -> bytes:
-    if not purpose or "\0" in purpose:
-        raise ValueError("a signature's purpose is a word")
-    return b"secure-ipp\0" + purpose.encode() + b"\0" + message
-
-
-class IssuerPublicKey(RawKey):
+class IssuerPublicKey(VerifyKey):
     """The half that is pinned in every file."""
 
     __slots__ = ()
 
-    def verify(self, purpose: str, message: bytes, signature: bytes) -> None:
-        """Return if this issuer signed this message for this purpose.
 
-        Raises:
-            BadSignature: it did not.
-        """
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-        try:
-            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, _bound(purpose, message))
-        except (InvalidSignature, ValueError):
-            raise BadSignature(f"the signature of this {purpose.split('/')[0]} is not its issuer's") from None
-
-
-class IssuerKey(RawKey):
+class IssuerKey(SigningKey):
     """The half that signs."""
 
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]  # a secret is no key of a table
-
-    @classmethod
-    def generate(cls) -> IssuerKey:
-        """A fresh key, from the operating system's randomness."""
-        return cls(os.urandom(KEY_BYTES))
-
-    @property
-    def fingerprint(self) -> str:
-        """The fingerprint of the public half."""
-        return self.public().fingerprint
 
     def public(self) -> IssuerPublicKey:
         """The public half."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-        return IssuerPublicKey(Ed25519PrivateKey.from_private_bytes(self.raw).public_key().public_bytes_raw())
-
-    def sign(self, purpose: str, message: bytes) -> bytes:
-        """64 bytes that only this key can make of this purpose and message."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-        return Ed25519PrivateKey.from_private_bytes(self.raw).sign(_bound(purpose, message))
+        return IssuerPublicKey(self._public_raw())

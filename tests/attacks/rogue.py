@@ -21,6 +21,7 @@ from secure_ipp.keys.cluster_keys import load_issuer, load_server
 from secure_ipp.keys.config import load_config
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.keys.grants import sign_grant
+from secure_ipp.keys.holder import HolderKey
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import write_private
 from secure_ipp.keys.registry import change_registry
@@ -44,7 +45,7 @@ def issue(
     keys, name = KeyPair.generate(), f"mallory-{next(_names)}"
     grant = sign_grant(
         issuer, config.cluster_id, name=name, role=role, key=keys.public, rights=tuple(rights), now=time.time(),
-        engines=engines,
+        engines=engines, signing_key=HolderKey.of(keys.secret).public() if role == "client" else None,
     )
     registry = change_registry(place, issuer, lambda old: old.with_grant(grant))
     capability = sign_capability(
