@@ -48,7 +48,7 @@ class Capability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, 
     door: fields.Doors
     ssh: str
     curve: bool
-    parents: Annotated[tuple[Grant, ...], Meta(max_length=limits.DERIVED_DEPTH)] = ()  # whose holders handed it on (S32)
+    parents: Annotated[tuple[Grant, ...], Meta(max_length=limits.DERIVED_DEPTH)] = ()  # handed on by (S32)
     signature: fields.Signature
 
     @property
