@@ -287,12 +287,12 @@ class Connection:
 
     def _read(self) -> bool:
         """Take in a bounded number of messages; whether there may be more."""
-        for _ in range(_READ_BATCH):
+        for count in range(_READ_BATCH):
             socket = self._socket
-            if socket is None:
+            if socket is None or (count == 1 and not sockets.holds_message(socket)):
                 return False
             try:
-                frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = sockets.receive(socket)
             except zmq.Again:
                 return False
             try:

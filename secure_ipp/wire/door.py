@@ -133,11 +133,11 @@ class Door:
 
     def _read(self) -> bool:
         """Take in a bounded number of messages; libzmq takes turns between the peers.  Whether that was all."""
-        for _ in range(_READ_BATCH):
-            if self._closed:
+        for count in range(_READ_BATCH):
+            if self._closed or (count == 1 and not sockets.holds_message(self._socket)):
                 return True
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = sockets.receive(self._socket)
             except zmq.Again:
                 return True
             routing_id = frames[0].bytes

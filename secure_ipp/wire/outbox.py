@@ -95,8 +95,7 @@ class Outbox:
     def _send(self, session: Session, packet: list[Any]) -> None:
         assert session.routing_id is not None
         try:
-            self._socket.send(session.routing_id, zmq.SNDMORE | zmq.NOBLOCK)
-            sockets.send_packet(self._socket, packet)
+            sockets.send_packet(self._socket, packet, session.routing_id)
         except zmq.ZMQError as error:
             if error.errno == zmq.EAGAIN:  # beyond the high-water mark: more acknowledgements than it reads
                 self._stalled(session, "it sends without reading")

@@ -20,6 +20,10 @@ from secure_ipp.wire.monitor import Monitor
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_ENFORCE_DOMAIN = 93  # in libzmq's draft list by name only; the released library acts on it
+# Plain numbers, and the method beneath the one that knows of drafts: these calls are made for every packet.
+_LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
+_send = zmq.backend.Socket.send
 
 
 class LiveGate(Protocol):
@@ -122,15 +126,39 @@ def connect(
     return socket
 
 
-def send_packet(socket: zmq.Socket[bytes], packet: list[Any]) -> None:
+def send_packet(socket: zmq.Socket[bytes], packet: list[Any], to: bytes | None = None) -> None:
     """Send a link's frames as one message, bulk frames without a copy; never waits.
+
+    Args:
+        to: the routing id of its receiver, from a ROUTER.
 
     Raises:
         zmq.ZMQError: the peer is gone, or the high-water mark is reached.
     """
+    if to is not None:
+        _send(socket, to, _MORE)
     last = len(packet) - 1
     for index, frame in enumerate(packet):
-        socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if index < last else 0), copy=index == 0)
+        _send(socket, frame, _MORE if index < last else _LAST, index == 0)
+
+
+def receive(socket: zmq.Socket[bytes]) -> list[zmq.Frame]:
+    """Take in one message; never waits.
+
+    Raises:
+        zmq.Again: there is none.
+    """
+    frame = socket.recv(_LAST, copy=False)
+    frames = [frame]
+    while frame.more:
+        frame = socket.recv(_LAST, copy=False)
+        frames.append(frame)
+    return frames
+
+
+def holds_message(socket: zmq.Socket[bytes]) -> bool:
+    """Whether there is something to receive; cheaper than trying, if there is not."""
+    return bool(int(socket.getsockopt(_EVENTS)) & _READABLE)
 
 
 def _common(socket: zmq.Socket[bytes]) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+import zmq
 
 from secure_ipp.wire.loop import Loop
 
@@ -164,3 +165,56 @@ def test_after_close_calls_and_stop_from_other_threads_are_harmless():
     loop.call_threadsafe(lambda: None)
     loop.stop()
     loop.close()
+
+
+@pytest.fixture
+def dealers(loop):
+    ends = [loop.context.socket(zmq.DEALER) for _ in range(2)]
+    ends[0].bind("inproc://ends")
+    ends[1].connect("inproc://ends")
+    yield ends
+    loop.remove_reader(ends[0])
+    for end in ends:
+        end.close(0)
+
+
+def test_a_message_that_another_use_of_the_socket_took_notice_of_is_read_all_the_same(loop, dealers):
+    here, there = dealers
+    read = []
+    loop.add_reader(here, lambda: read.append(here.recv(zmq.NOBLOCK)))
+    loop.turn(0)
+    there.send(b"x")
+    assert here.getsockopt(zmq.EVENTS) & zmq.POLLIN  # its descriptor will say nothing more
+    loop.turn(1)
+    assert read == [b"x"]
+
+
+def test_a_reader_that_leaves_messages_unread_is_called_again(loop, dealers):
+    here, there = dealers
+    read = []
+    loop.add_reader(here, lambda: read.append(here.recv(zmq.NOBLOCK)))
+    for number in range(3):
+        there.send(bytes([number]))
+    for _ in range(3):
+        loop.turn(1)
+    assert read == [b"\0", b"\1", b"\2"]
+
+
+def test_what_a_socket_that_is_only_received_from_held_before_is_read(loop):
+    ends = [loop.context.socket(zmq.PAIR) for _ in range(2)]
+    ends[0].bind("inproc://pair")
+    ends[1].connect("inproc://pair")
+    read = []
+    try:
+        ends[1].send(b"before")
+        assert ends[0].getsockopt(zmq.EVENTS) & zmq.POLLIN
+        loop.add_reader(ends[0], lambda: read.append(ends[0].recv(zmq.NOBLOCK)))
+        loop.turn(1)
+        loop.turn(0)
+        ends[1].send(b"after")
+        loop.turn(1)
+        assert read == [b"before", b"after"]
+    finally:
+        loop.remove_reader(ends[0])
+        for end in ends:
+            end.close(0)
