@@ -2,7 +2,8 @@
 
 Everything is below the home (``$SECURE_IPP_HOME``, else ``~/.secure-ipp``): one private directory for each cluster.
 Sockets and locks need a local file system and a short path: they lie in the cluster's own `run` directory where that
-is both, else below /tmp.  ($XDG_RUNTIME_DIR would not do: it goes when its user logs out, a cluster stays.)
+is both, else below /tmp.  ($XDG_RUNTIME_DIR would not do: it goes when its user logs out, a cluster stays.)  State that
+must not travel needs a local file system that outlives a restart: the cluster's `state` directory, else below /var/tmp.
 This module looks at no file's contents.
 """
 
@@ -96,6 +97,16 @@ class ClusterPlace:
         return self.dir / "state.json"
 
     @property
+    def journal_dir(self) -> Path:
+        """The journal's segments, 0700."""
+        return self.dir / "journal"
+
+    @property
+    def journal_key(self) -> Path:
+        """The journal's evolving key; of each only the newest exists."""
+        return self.durable_path / "journal.key"
+
+    @property
     def runtime_path(self) -> Path:
         """Where sockets and locks lie; perhaps not there yet.  Every process of this host finds the same."""
         real = os.path.realpath(self.dir)
@@ -103,8 +114,16 @@ class ClusterPlace:
         longest = len(os.fsencode(inside)) + 1 + LONGEST_SOCKET_NAME
         if longest <= limits.UNIX_SOCKET_PATH_BYTES and is_local(real):
             return Path(inside)
-        digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:16]
-        return Path(f"/tmp/secure-ipp-{os.geteuid()}") / digest  # noqa: S108  made private and checked before any use
+        return Path(f"/tmp/secure-ipp-{os.geteuid()}") / _digest(real)  # noqa: S108  made private and checked before any use
+
+    @property
+    def durable_path(self) -> Path:
+        """Where lies what must outlive this host's restart but not leave its disk (S29): the clock mark, the
+        journal's key; perhaps not there yet."""
+        real = os.path.realpath(self.dir)
+        if is_local(real):
+            return Path(real) / "state"
+        return Path(f"/var/tmp/secure-ipp-{os.geteuid()}") / _digest(real)  # noqa: S108  as above
 
     @property
     def lock_file(self) -> Path:
@@ -123,10 +142,16 @@ class ClusterPlace:
             PrivateFileError: somebody else could use it.
             EnvironmentProblem: it cannot be made.
         """
-        path = self.runtime_path
-        if path.parent.parent == Path("/tmp"):  # noqa: S108
-            make_private_dir(path.parent)
-        return Path(make_private_dir(path))
+        return _made(self.runtime_path)
+
+    def durable_dir(self) -> Path:
+        """The durable directory, made and checked: 0700, this user's, on a local file system.
+
+        Raises:
+            PrivateFileError: somebody else could use it.
+            EnvironmentProblem: it cannot be made.
+        """
+        return _made(self.durable_path)
 
     def hub_socket(self) -> Path:
         """The hub link's socket; makes the runtime directory."""
@@ -141,3 +166,13 @@ class ClusterPlace:
         if len(os.fsencode(path)) > limits.UNIX_SOCKET_PATH_BYTES:
             raise EnvironmentProblem(f"the socket path {path} is too long", "set SECURE_IPP_HOME to a shorter one")
         return path
+
+
+def _digest(directory: str) -> str:
+    return hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
+
+
+def _made(path: Path) -> Path:
+    if path.parent.parent in (Path("/tmp"), Path("/var/tmp")):  # noqa: S108
+        make_private_dir(path.parent)
+    return Path(make_private_dir(path))

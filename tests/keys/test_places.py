@@ -37,7 +37,7 @@ def test_home(monkeypatch, tmp_path):
 def test_files_lie_in_the_clusters_directory(place):
     files = [
         place.config, place.server_key, place.issuer_key, place.registry, place.client_file, place.engine_file,
-        place.log_dir, place.state_file,
+        place.log_dir, place.state_file, place.journal_dir,
     ]
     assert {path.parent for path in files} == {place.dir}
     assert len(set(files)) == len(files)
@@ -89,6 +89,23 @@ def test_a_long_home_has_its_sockets_below_tmp(tmp_path):
 def test_s29_a_home_on_a_network_file_system_has_its_locks_elsewhere(place, monkeypatch):
     monkeypatch.setattr(places, "is_local", lambda directory: False)
     assert short_runtime(place) == place.lock_file.parent
+
+
+def test_s29_durable_state_lies_in_the_clusters_directory_or_below_var_tmp(place, monkeypatch):
+    assert place.durable_path == place.dir / "state" == place.journal_key.parent
+    assert place.durable_dir() == place.durable_path
+    assert stat.S_IMODE(place.durable_path.stat().st_mode) == 0o700
+    monkeypatch.setattr(places, "is_local", lambda directory: False)
+    path = place.durable_path
+    assert path.parent == Path(f"/var/tmp/secure-ipp-{os.geteuid()}")
+    try:
+        assert place.durable_dir() == path
+        assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        path.chmod(0o755)
+        with pytest.raises(PrivateFileError):
+            place.durable_dir()
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def test_a_runtime_directory_that_others_may_enter_is_refused(place):
