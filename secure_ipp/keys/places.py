@@ -77,6 +77,11 @@ class ClusterPlace:
         return self.dir / "registry.json"
 
     @property
+    def derived(self) -> Path:
+        """Grants that holders handed on; the hub's."""
+        return self.dir / "derived.json"
+
+    @property
     def client_file(self) -> Path:
         """The capability that lets a client in."""
         return self.dir / "ipcontroller-client.json"
