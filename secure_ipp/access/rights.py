@@ -56,6 +56,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "Goodbye": ALWAYS,
     },
     "scheduler": {
+        "GrantsInForce": ALWAYS,
         "HubRoster": ALWAYS,
         "EngineJoined": ALWAYS,
         "EngineLeft": ALWAYS,

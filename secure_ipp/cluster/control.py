@@ -24,8 +24,9 @@ def ask(place: ClusterPlace, what: str, seconds: float = ANSWER_SECONDS, **detai
 
     Args:
         place: the cluster's place.
-        what: "ping" or "status".
+        what: "ping", "status" or "adopt".
         seconds: for the whole exchange.
+        details: further fields of the question.
 
     Raises:
         EnvironmentProblem: nobody answers, or the answer says that it failed.
@@ -47,7 +48,8 @@ def ask(place: ClusterPlace, what: str, seconds: float = ANSWER_SECONDS, **detai
     except msgspec.DecodeError as error:
         raise EnvironmentProblem(f"the hub's answer is no JSON object: {error}", "use one version") from error
     if "error" in answer:
-        raise EnvironmentProblem(f"the hub refused: {answer['error']}", str(answer.get("advice", "")))
+        said, advice, code = (str(answer.get(name, "")) for name in ("error", "advice", "code"))
+        raise EnvironmentProblem(f"the hub refused: {said}", advice, code=code or "hub-refused")
     return answer
 
 

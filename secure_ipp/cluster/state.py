@@ -86,18 +86,34 @@ def read_state(place: ClusterPlace) -> ControllerState | None:
         EnvironmentProblem: the file is damaged, or says that the controller runs on another host.
         PrivateFileError: others could have written it.
     """
+    state = _on_file(place)
+    if state is None:
+        return None
+    if state.host != socket.gethostname():
+        return state if is_locked(place) else None
+    return state if runs(state.pid, state.created) else None
+
+
+def _on_file(place: ClusterPlace) -> ControllerState | None:
     try:
         data = read_private(place.state_file, STATE_BYTES)
     except FileNotFoundError:
         return None
     try:
-        state = msgspec.json.decode(data, type=ControllerState)
+        return msgspec.json.decode(data, type=ControllerState)
     except msgspec.DecodeError as error:
         advice = "remove it when no controller of this cluster runs"
         raise EnvironmentProblem(f"{place.state_file} is damaged: {error}", advice) from error
-    if state.host != socket.gethostname():
-        return state if is_locked(place) else None
-    return state if runs(state.pid, state.created) else None
+
+
+def host_on_file(place: ClusterPlace) -> str:
+    """The other host on which a controller runs by the state file's word; empty: none.
+
+    Raises:
+        EnvironmentProblem, PrivateFileError: as `read_state`.
+    """
+    state = _on_file(place)
+    return "" if state is None or state.host == socket.gethostname() or is_locked(place) else state.host
 
 
 def remove_state(place: ClusterPlace) -> None:

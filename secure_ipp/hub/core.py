@@ -45,11 +45,21 @@ class Stop:
     by: str
 
 
-Action = Send | Write | Stop
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The scheduler has put this version of the registry in force."""
+
+    version: int
+
+
+Action = Send | Write | Stop | InForce
 
 
 class Hub:
     """The state of the hub.
+
+    Attributes:
+        registry_problem: why no grant is in force; empty: they are.
 
     Args:
         cluster: its name.
@@ -65,7 +75,9 @@ class Hub:
         self._started = started
         self._roster = Roster()
         self._grants: LiveGrants | None = None
-        self._registry_problem = "not read yet"
+        self._edition = 0  # of the grants; counts what the scheduler was, or is to be, told
+        self._in_force = -1  # the newest edition that the connected scheduler has confirmed
+        self.registry_problem = "not read yet"
         self._scheduler_pid: int | None = None
         self._last_scheduler_pid: int | None = None
         self._scheduler_since = 0.0
@@ -82,7 +94,7 @@ class Hub:
 
     def beat(self) -> list[Action]:
         """Once in `limits.BEAT_SECONDS`; silence makes the gate admit nobody new."""
-        return [] if self._grants is None else [Send(messages.Beat(self._grants.version))]
+        return [] if self._grants is None else [Send(messages.Beat(self._grants.version, self._edition))]
 
     def control_refused(self, reason: str, now: float) -> list[Action]:
         """Somebody was turned away at the control socket."""
@@ -97,14 +109,27 @@ class Hub:
     def registry_loaded(self, grants: LiveGrants, now: float) -> list[Action]:
         """A registry that was read and verified."""
         self._grants = grants
-        self._registry_problem = ""
+        self._edition += 1
+        self.registry_problem = ""
         loaded = audit.RegistryLoaded(at=now, version=grants.version, grants=len(grants.by_id))
-        return [_write(loaded), Send(grants.message()), *self.beat()]
+        return [_write(loaded), *self._tell_grants()]
+
+    def in_force(self, version: int) -> bool:
+        """Whether the connected scheduler has this version of the registry, or a newer one, in force."""
+        return (
+            self._grants is not None and self._grants.version >= version and self._in_force == self._edition
+            and self._scheduler_pid is not None
+        )
+
+    def _tell_grants(self) -> list[Action]:
+        if self._grants is None:
+            return []
+        return [*(Send(part) for part in self._grants.messages(self._edition)), *self.beat()]
 
     def registry_refused(self, error: SecureIppError, now: float) -> list[Action]:
         """It cannot be read or believed; nobody has any right until it can."""
         self._grants = None
-        self._registry_problem = error.message
+        self.registry_problem = error.message
         return [_write(audit.RegistryRefused(at=now, reason=audit.bounded(error.message)))]
 
     # --- the scheduler's session -----------------------------------------------------------------------------
@@ -115,14 +140,13 @@ class Hub:
         self._scheduler_pid = self._last_scheduler_pid = pid
         self._scheduler_since = now
         self._scheduler_status = None
+        self._in_force = -1
         remembered = self._roster.scheduler_joined(restarted=restarted)
-        actions: list[Action] = [
+        return [
             _write(audit.SchedulerJoined(at=now, pid=pid, restarted=restarted)),
             Send(messages.HubRoster(remembered)),
+            *self._tell_grants(),
         ]
-        if self._grants is not None:
-            actions.append(Send(self._grants.message()))
-        return [*actions, *self.beat()]
 
     def scheduler_left(self, reason: str, now: float) -> list[Action]:
         self._scheduler_pid = None
@@ -158,6 +182,9 @@ class Hub:
                 return [_write(_reported(message, now))]
             case messages.SchedulerStatus():
                 return self._status_came(message, now)
+            case messages.GrantsInForce():
+                self._in_force = max(self._in_force, message.edition)
+                return [InForce(message.version)] if self.in_force(message.version) else []
             case messages.StopController():
                 return self._stop(message.user, now)
             case _:
@@ -169,7 +196,10 @@ class Hub:
             "cluster": self._cluster,
             "hub": {"pid": self._pid, "since": self._started, "now": now},
             "scheduler": status.scheduler_part(self._scheduler_pid, self._scheduler_since, self._scheduler_status),
-            "registry": status.registry_part(self._grants, self._registry_problem),
+            "registry": {
+                **status.registry_part(self._grants, self.registry_problem),
+                "in_force": self._grants is not None and self.in_force(self._grants.version),
+            },
             "engines": status.engines_part(self._roster, self._grants),
             "clients": status.clients_part(self._scheduler_status),
             "records": status.records_part(self._store.size()),

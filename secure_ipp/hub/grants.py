@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
+from secure_ipp import limits
 from secure_ipp.errors import Refused
 from secure_ipp.keys.registry import Registry
 from secure_ipp.wire.messages import GrantInfo, Grants
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +26,21 @@ class LiveGrants:
     by_id: Mapping[str, GrantInfo]
     retired: tuple[bytes, ...] = ()
 
-    def message(self) -> Grants:
-        """For the scheduler's gate and rights table."""
-        return Grants(version=self.version, grants=list(self.by_id.values()), retired=list(self.retired))
+    def messages(self, edition: int) -> list[Grants]:
+        """For the scheduler's gate and rights table, in parts that fit."""
+        grants, retired = list(self.by_id.values()), list(self.retired)
+        count = max(
+            1, -(-len(grants) // limits.GRANTS_PER_PART), -(-len(retired) // limits.RETIRED_PER_PART)
+        )
+        return [
+            Grants(
+                self.version,
+                _part(grants, limits.GRANTS_PER_PART, part),
+                _part(retired, limits.RETIRED_PER_PART, part),
+                edition=edition, part=part, more=part < count - 1,
+            )
+            for part in range(count)
+        ]
 
     def client(self, user: str, now: float) -> GrantInfo:
         """The client's grant of this id.
@@ -46,12 +62,18 @@ class LiveGrants:
         return grant
 
 
+def _part(items: list[_T], size: int, part: int) -> list[_T]:
+    return items[part * size : (part + 1) * size]
+
+
 def from_registry(registry: Registry) -> LiveGrants:
     """The grants of a registry that was verified when it was loaded; a join grant is its agent's."""
     by_id = {
         grant.id: GrantInfo(
             id=grant.id, name=grant.name, role="client" if grant.role == "client" else "agent", key=grant.key.raw,
-            rights=list(grant.rights), expires=float(grant.expires), engines=grant.engines,
+            rights=list(grant.rights), expires=float(grant.expires), engines=grant.engines, parent=grant.parent,
+            tenancy=grant.tenancy, sessions=grant.quotas.sessions, tasks=grant.quotas.tasks, bytes=grant.quotas.bytes,
+            messages=grant.quotas.messages, joins=grant.joins, networks=list(grant.networks),
         )
         for grant in registry.grants
     }

@@ -22,7 +22,7 @@ from secure_ipp.audit.log import AuditLog
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.hub import bootstrap as told
 from secure_ipp.hub.control import ControlSocket
-from secure_ipp.hub.core import Action, Hub, Send, Stop, Write
+from secure_ipp.hub.core import Action, Hub, InForce, Send, Stop, Write
 from secure_ipp.hub.grants import LiveGrants, from_registry
 from secure_ipp.hub.link_door import LinkDoor
 from secure_ipp.hub.registry_watch import RegistryWatch
@@ -63,8 +63,10 @@ class HubProcess:
             passed=self._tried,
         )
         self._control = ControlSocket(
-            bootstrap.control_socket, status=self._status_from_thread, refused=self._refused_from_thread
+            bootstrap.control_socket, status=self._status_from_thread, adopt=self._adopt_from_thread,
+            refused=self._refused_from_thread,
         )
+        self._adopting: list[tuple[int, queue.SimpleQueue[None]]] = []  # versions that commands wait for
         self._tether = tether.Tether(self._loop, self._orphaned)
         self._failure: SecureIppError | None = None
         self._ready = False
@@ -161,6 +163,8 @@ class HubProcess:
                 case Send(message):
                     if session is not None and session is self._session:
                         session.send(message)
+                case InForce(version):
+                    self._tell_adopted(version)
                 case Stop(by):
                     _log.info("grant %s asked for the controller to stop", by)
                     tether.tell("stop", by=by)
@@ -175,6 +179,37 @@ class HubProcess:
             return found.get(timeout=limits.CONTROL_SECONDS)
         except queue.Empty:
             raise EnvironmentProblem("the hub is too busy to tell its status", "try again", code="busy") from None
+
+    def _adopt_from_thread(self, version: int) -> dict[str, Any]:
+        """Wait until this version is in force; the scheduler may have to be started again meanwhile."""
+        done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        waiting = (version, done)
+        self._loop.call_threadsafe(lambda: self._adopt(waiting))
+        try:
+            done.get(timeout=limits.ADOPT_SECONDS)
+        except queue.Empty:
+            self._loop.call_threadsafe(lambda: self._adopting.remove(waiting) if waiting in self._adopting else None)
+            raise EnvironmentProblem(
+                f"version {version} of the registry is not in force: {self._why_not_adopted()}",
+                "see `secure-ipp status`, and the hub's log", code="not-in-force",
+            ) from None
+        return {"version": version, "in_force": True}
+
+    def _adopt(self, waiting: tuple[int, queue.SimpleQueue[None]]) -> None:
+        self._adopting.append(waiting)
+        self._poll_registry()
+        if self._hub.in_force(waiting[0]):
+            self._tell_adopted(waiting[0])
+
+    def _tell_adopted(self, version: int) -> None:
+        for waiting in [waiting for waiting in self._adopting if waiting[0] <= version]:
+            self._adopting.remove(waiting)
+            waiting[1].put(None)
+
+    def _why_not_adopted(self) -> str:
+        if problem := self._audit_problem or self._hub.registry_problem:
+            return problem
+        return "the scheduler does not answer" if self._session is not None else "no scheduler is connected"
 
     def _status(self) -> dict[str, Any]:
         return {**self._hub.status(time.time()), "audit": {"problem": self._audit_problem}}

@@ -27,7 +27,7 @@ from secure_ipp.keys.private_files import MissingFile, read_private, write_priva
 
 FORMAT: Literal["secure-ipp-registry/1"] = "secure-ipp-registry/1"
 PURPOSE = "registry/1"
-MOST_GRANTS = 65536
+MOST_GRANTS = limits.MOST_GRANTS
 _UNSIGNED = frozenset({"signature"})
 
 
@@ -160,8 +160,17 @@ def write_first(place: ClusterPlace, registry: Registry) -> None:
     write_private(place.registry, fields.to_file(registry), exclusive=True)
 
 
-def change_registry(place: ClusterPlace, issuer: IssuerKey, change: Callable[[Registry], Registry]) -> Registry:
+def change_registry(
+    place: ClusterPlace, issuer: IssuerKey, change: Callable[[Registry], Registry], *,
+    written: Callable[[Registry], None] | None = None,
+) -> Registry:
     """Apply a change to the registry on disk, under its lock; the new version, signed and written.
+
+    Args:
+        place: the cluster's.
+        issuer: its issuer's key.
+        change: makes the next version.
+        written: called with it when it is on disk, still under the lock.
 
     Raises:
         RegistryError: what is on disk cannot be relied on, or the change makes no newer version.
@@ -175,6 +184,8 @@ def change_registry(place: ClusterPlace, issuer: IssuerKey, change: Callable[[Re
         data = fields.to_file(new.signed(issuer))
         new = parse_registry(data, old.issuer_key, old.cluster_id, at_least=old.version + 1)
         write_private(place.registry, data, exclusive=False)
+        if written is not None:
+            written(new)
         return new
 
 

@@ -6,7 +6,33 @@ from collections.abc import Iterable
 
 from secure_ipp.access.table import Admission, GateTable, TableBuilder
 from secure_ipp.scheduler.agent_desk import SessionKey
-from secure_ipp.wire.messages import GrantInfo
+from secure_ipp.wire.messages import GrantInfo, Grants
+
+
+class GrantsInParts:
+    """Puts the parts of an edition together.
+
+    Law: an edition is whole or not there at all; a first part begins anew, one that does not follow is dropped with
+    all before it.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[Grants] = []
+
+    def add(self, part: Grants) -> Grants | None:
+        """The whole, if this was the last part of it."""
+        parts = self._parts if part.part else []
+        if part.part != len(parts) or any(before.edition != part.edition for before in parts):
+            self._parts = []
+            return None
+        self._parts = [*parts, part]
+        if part.more:
+            return None
+        parts, self._parts = self._parts, []
+        return Grants(
+            part.version, [grant for p in parts for grant in p.grants], [key for p in parts for key in p.retired],
+            edition=part.edition,
+        )
 
 
 def gate_table(

@@ -20,7 +20,7 @@ from secure_ipp.access.gate import DecisionEvent, Gate
 from secure_ipp.errors import Refused, SecureIppError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.scheduler import bootstrap as told
-from secure_ipp.scheduler.admissions import gate_table
+from secure_ipp.scheduler.admissions import GrantsInParts, gate_table
 from secure_ipp.scheduler.core import Core
 from secure_ipp.scheduler.hub_link import HubLink
 from secure_ipp.wire import messages, sockets, tether
@@ -62,6 +62,8 @@ class SchedulerProcess:
         self._tether = tether.Tether(self._loop, lambda: None)
         self._doors: list[Door] = []
         self._retired: list[bytes] = []
+        self._parts = GrantsInParts()
+        self._edition = -1  # of the grants in force
         self._self_test: SelfTest | None = None
         self._failure: SecureIppError | None = None
         self._turn_due = self._records_due = False
@@ -222,7 +224,8 @@ class SchedulerProcess:
                     continue
                 grant = self._core.grants.get(session.user)
                 if grant is None:
-                    session.cut(messages.Refusal("revoked", "this key was revoked", "ask for a new connection file"))
+                    refusal = _revoked()
+                    session.cut(messages.Refusal(refusal.code, refusal.message, refusal.advice))
                 elif grant.expires and now > grant.expires:
                     session.cut(messages.Refusal("expired", "this key has expired", "ask for a new connection file"))
 
@@ -259,21 +262,34 @@ class SchedulerProcess:
     def _hub_said(self, message: Any) -> None:
         now = time.time()
         if isinstance(message, messages.Beat):
-            if message.version == self._core.version:
+            if (message.version, message.edition) == (self._core.version, self._edition):
                 self._gate.heard()
                 if self._self_test is None:
                     self._begin_self_test()
             return
-        self._core.hub_message(message, now)
         if isinstance(message, messages.Grants):
-            self._retired = list(message.retired)
-            self._keys_changed()
-            self._cut_strangers()
+            whole = self._parts.add(message)
+            if whole is not None:
+                self._put_in_force(whole, now)
+            return
+        self._core.hub_message(message, now)
+        self._turn_later()
+
+    def _put_in_force(self, grants: messages.Grants, now: float) -> None:
+        """The gate first, then the sessions, then the tasks; the hub is told when all of it is done."""
+        self._core.hub_message(grants, now)
+        self._retired = list(grants.retired)
+        self._edition = grants.edition
+        self._keys_changed()
+        self._cut_strangers()
+        self._hub.send(messages.GrantsInForce(grants.version, grants.edition))
         self._turn_later()
 
     # --- the doors ---------------------------------------------------------------------------------------------
 
     def on_open(self, session: Session) -> None:
+        if session.role != "engine" and session.user not in self._core.grants:
+            raise _revoked()  # the gate let it in a moment before
         if session.role != "client":
             _same_versions(session)
         if session.role == "client":
@@ -327,6 +343,10 @@ class SchedulerProcess:
 
 def _send(session: Session, message: messages.Message, frame: Any) -> None:
     session.send(message, frame)
+
+
+def _revoked() -> Refused:
+    return Refused("your key was revoked", "ask the cluster's owner for a new connection file", code="revoked")
 
 
 def _same_versions(session: Session) -> None:

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import zmq
 
-from secure_ipp import limits
 from secure_ipp.cluster import control
+from secure_ipp.cluster.registry_change import apply
 from secure_ipp.errors import SecureIppError
 from secure_ipp.keys.capability import Capability, dump_capability, load_capability, sign_capability
 from secure_ipp.keys.cluster_keys import load_issuer, load_server
@@ -24,7 +24,6 @@ from secure_ipp.keys.grants import sign_grant
 from secure_ipp.keys.holder import HolderKey
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import write_private
-from secure_ipp.keys.registry import change_registry
 from secure_ipp.wire import messages, sockets
 from secure_ipp.wire.codec import encode_message, join_packet
 from secure_ipp.wire.connection import Connection
@@ -47,14 +46,13 @@ def issue(
         issuer, config.cluster_id, name=name, role=role, key=keys.public, rights=tuple(rights), now=time.time(),
         engines=engines, signing_key=HolderKey.of(keys.secret).public() if role == "client" else None,
     )
-    registry = change_registry(place, issuer, lambda old: old.with_grant(grant))
     capability = sign_capability(
         issuer, keys=keys, cluster=config.cluster, cluster_id=config.cluster_id, role=role, name=name,
         rights=tuple(rights), expires=0, server_keys=(server.public,),
         door=config.doors(config.client_port if role == "client" else config.engine_port),
     )
     write_private(place.dir / f"{name}.json", dump_capability(capability))
-    in_force(place, registry.version)
+    assert apply(place, issuer, lambda old: old.with_grant(grant)).in_force
     return capability
 
 
@@ -64,13 +62,7 @@ def revoke(place: ClusterPlace, capability: Capability) -> None:
     def change(old: Any) -> Any:
         return old.without_grant(old.named(capability.name).id)
 
-    in_force(place, change_registry(place, load_issuer(place), change).version)
-
-
-def in_force(place: ClusterPlace, version: int) -> None:
-    """Wait until the hub has this version, and until the gate answers from it."""
-    wait_until(lambda: control.ask(place, "status")["registry"]["version"] == version, PATIENT)
-    time.sleep(limits.BEAT_SECONDS / 4)  # from hub to gate; no event of ours tells of it
+    assert apply(place, load_issuer(place), change).in_force
 
 
 def grant_id(place: ClusterPlace, name: str) -> str:

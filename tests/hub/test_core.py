@@ -10,7 +10,7 @@ import pytest
 from secure_ipp import limits
 from secure_ipp.audit import record as audit
 from secure_ipp.errors import EnvironmentProblem, ProtocolError, Refused
-from secure_ipp.hub.core import Action, Hub, Send, Stop, Write
+from secure_ipp.hub.core import Action, Hub, InForce, Send, Stop, Write
 from secure_ipp.store.memory import MemoryStore
 from secure_ipp.wire import messages
 from tests.hub.engines import client, engine, join_key, live
@@ -62,7 +62,7 @@ def test_grants_spread_after_they_are_on_record(harness: Harness) -> None:
     actions = harness.hub.registry_loaded(live(client("alice", "task"), version=3), NOW)
     assert [type(action) for action in actions] == [Write, Send, Send]
     assert [type(message) for message in sent(actions)] == [messages.Grants, messages.Beat]
-    assert harness.hub.beat() == [Send(messages.Beat(3))]
+    assert harness.hub.beat() == [Send(messages.Beat(3, 1))]
 
 
 def test_an_unreadable_registry_stops_the_beat(running: Harness) -> None:
@@ -72,7 +72,9 @@ def test_an_unreadable_registry_stops_the_beat(running: Harness) -> None:
     assert written(actions) == [audit.RegistryRefused(at=NOW, reason="gone")]
     assert running.hub.beat() == []
     assert [type(message) for message in sent(running.hub.scheduler_joined(51, NOW))] == [messages.HubRoster]
-    assert running.hub.status(NOW)["registry"] == {"version": None, "problem": "gone", "grants": []}
+    assert running.hub.status(NOW)["registry"] == {
+        "version": None, "problem": "gone", "grants": [], "in_force": False,
+    }
 
 
 # --- the scheduler's sessions --------------------------------------------------------------------------------
@@ -254,3 +256,22 @@ def test_status_is_plain_data_and_shows_no_key(running: Harness) -> None:
     running.hub.scheduler_left("crashed", NOW)
     assert running.hub.status(NOW)["scheduler"]["connected"] is False
     assert running.hub.status(NOW)["clients"] == []
+
+
+# --- grants in force ---------------------------------------------------------------------------------------
+
+
+def test_s10_in_force_is_what_the_connected_scheduler_has_confirmed(running: Harness) -> None:
+    assert not running.hub.in_force(3)
+    assert running.handle(messages.GrantsInForce(3, 1)) == [InForce(3)]
+    assert running.hub.in_force(3)
+    running.hub.registry_loaded(live(client("alice", "task"), version=4), NOW)
+    assert not running.hub.in_force(3), "it may be that nothing of version 4 is known there yet"
+    assert running.handle(messages.GrantsInForce(3, 1)) == []
+    assert running.handle(messages.GrantsInForce(4, 2)) == [InForce(4)]
+    assert running.hub.in_force(4)
+    assert not running.hub.in_force(5)
+    running.hub.scheduler_left("gone", NOW)
+    assert not running.hub.in_force(4)
+    running.hub.scheduler_joined(51, NOW)
+    assert not running.hub.in_force(4), "another scheduler knows nothing of what an earlier one confirmed"

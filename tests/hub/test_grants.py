@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 
+from secure_ipp import limits
 from secure_ipp.errors import Refused
-from secure_ipp.hub.grants import from_registry, live_grants_of
+from secure_ipp.hub.grants import LiveGrants, from_registry, live_grants_of
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.fields import new_id
 from secure_ipp.keys.grants import sign_grant
 from secure_ipp.keys.issuer import IssuerKey
 from secure_ipp.keys.registry import first_registry
+from secure_ipp.wire.codec import encode_message
 from tests.hub.engines import client, join_key, live
 
 NOW = 100.0
@@ -44,9 +47,23 @@ def test_an_unreadable_registry_gives_nobody_a_right() -> None:
 
 
 def test_the_message_says_all_of_it() -> None:
-    message = live(client("alice", "task"), join_key(), version=7).message()
-    assert message.version == 7
+    (message,) = live(client("alice", "task"), join_key(), version=7).messages(3)
+    assert (message.version, message.edition, message.part, message.more) == (7, 3, 0, False)
     assert [grant.role for grant in message.grants] == ["client", "agent"]
+
+
+@pytest.mark.parametrize(("grants", "retired", "parts"), [(0, 0, 1), (1024, 16_384, 1), (1025, 0, 2), (3, 40_000, 3)])
+def test_the_parts_together_say_all_and_each_fits(grants: int, retired: int, parts: int) -> None:
+    everybody = {
+        f"u{n}": msgspec.structs.replace(client(f"u{n}", "task"), networks=["f" * 64] * 32) for n in range(grants)
+    }
+    keys = tuple(n.to_bytes(32, "big") for n in range(retired))
+    messages = LiveGrants(7, everybody, keys).messages(1)
+    assert len(messages) == parts
+    assert [grant for message in messages for grant in message.grants] == list(everybody.values())
+    assert [key for message in messages for key in message.retired] == list(keys)
+    assert [message.more for message in messages] == [True] * (parts - 1) + [False]
+    assert all(len(encode_message(message)) < 3 * limits.MIB for message in messages)
 
 
 def test_a_verified_registry_becomes_grants() -> None:

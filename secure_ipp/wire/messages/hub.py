@@ -117,8 +117,15 @@ class StopController(Message, frozen=True, tag="stop_controller"):
     user: UserId
 
 
+class GrantsInForce(Message, frozen=True, tag="grants_in_force"):
+    """The gate answers from this edition, and the connections of whoever lost a grant are cut."""
+
+    version: Count
+    edition: Count
+
+
 FromScheduler = (
-    HubRoster | EngineJoined | EngineLeft | Records | AuditEvent | Forward | Lookup | SchedulerStatus
+    GrantsInForce | HubRoster | EngineJoined | EngineLeft | Records | AuditEvent | Forward | Lookup | SchedulerStatus
     | StopController | Goodbye
 )
 
@@ -136,20 +143,35 @@ class GrantInfo(Message, frozen=True):
     rights: Annotated[list[Text], Meta(max_length=16)]
     expires: Seconds  # 0: never
     engines: Count = limits.ENGINES_PER_JOIN_KEY
+    parent: UserId = ""  # of a derived grant: whom it draws on and dies with (S32)
+    tenancy: Literal["shared", "own"] = "shared"
+    sessions: Count = 0  # quotas (S18); 0: the default of limits.py
+    tasks: Count = 0
+    bytes: Count = 0
+    messages: Count = 0
+    joins: Count = 0  # hosts that may ever join with it; 0: any number
+    networks: Annotated[list[Text], Meta(max_length=32)] = []  # from which alone its agents may come; empty: any
 
 
 class Grants(Message, frozen=True, tag="grants"):
-    """The whole registry, as of `version`; an absent key is refused."""
+    """All grants in force, in parts that take effect together, when the last one is there; an absent key is refused.
+
+    `version` is the registry's; `edition` counts what this hub has sent, for grants change without a new version, too.
+    """
 
     version: Count
-    grants: Annotated[list[GrantInfo], Meta(max_length=65536)]
-    retired: Annotated[list[PublicKeyBytes], Meta(max_length=65536)]  # keys once held; never welcome as new
+    grants: Annotated[list[GrantInfo], Meta(max_length=limits.GRANTS_PER_PART)]
+    retired: Annotated[list[PublicKeyBytes], Meta(max_length=limits.RETIRED_PER_PART)]  # once held; never new again
+    edition: Count = 0
+    part: Count = 0
+    more: bool = False  # another part follows
 
 
 class Beat(Message, frozen=True, tag="beat"):
-    """The hub is alive and the registry is as of `version`."""
+    """The hub is alive, and the grants are those of this edition."""
 
     version: Count
+    edition: Count = 0
 
 
 class RecordsKept(Message, frozen=True, tag="records_kept"):
