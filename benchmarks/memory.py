@@ -32,6 +32,8 @@ FIGURE = Figure(
 )
 _SETTLE_SECONDS = 1.0
 _PORTION = 5000
+_LOOK_EVERY = 10_000  # tasks, at memory
+_FILL = 120_000  # tasks; more than any process of ours remembers
 
 
 def _controller(peer: Peer) -> float:
@@ -43,35 +45,44 @@ def _client() -> float:
     return own_memory([psutil.Process()])
 
 
-def _work(peer: Peer, count: int, seconds: float) -> int:
-    """Do tasks, dropping their results, until they are done or the time is over; gives how many."""
+def _work(peer: Peer, count: int, seconds: float) -> tuple[int, float, float]:
+    """Do tasks, dropping their results, until they are done or the time is over.
+
+    Returns:
+        How many, and the most memory that controller and client had meanwhile.  A table grows and is made anew in
+        turn, so that the memory at one moment tells little.
+    """
     until, done, portion = time.monotonic() + seconds, 0, 500
+    controller, client, look = 0.0, 0.0, 0
     while done < count and time.monotonic() < until:
         some = min(portion, count - done)
         peer.map(tasks.noop, range(some))
         done += some
         portion = _PORTION if done >= 2000 else 500
+        if done >= look:
+            controller, client = max(controller, _controller(peer)), max(client, _client())
+            look = done + _LOOK_EVERY
     time.sleep(_SETTLE_SECONDS)  # the last records are on their way
-    return done
+    return done, max(controller, _controller(peer)), max(client, _client())
 
 
 def _growth(stage: Stage, values: Values) -> float:
-    """The first part fills what is kept of finished tasks; what grows in the second, grows for ever."""
+    """The first part fills what is kept of finished tasks; what grows from the second to the third, grows for ever."""
     peer = stage.peer
-    wanted = int(os.environ.get("BENCH_MEMORY_TASKS", "0")) or stage.amount(1_000_000, 160_000)
+    wanted = int(os.environ.get("BENCH_MEMORY_TASKS", "0")) or stage.amount(1_000_000, 300_000)
     begun = time.monotonic()
     _work(peer, 1000, 30.0)
     is_slow = time.monotonic() - begun > _SETTLE_SECONDS + 0.5
-    seconds = float(stage.amount(60 if is_slow else 300, 4 if is_slow else 15))
-    controller, client = _controller(peer), _client()
-    first = _work(peer, wanted * 3 // 4, seconds * 0.75)
-    values["controller_first"] = (_controller(peer) - controller) * 1e6 / first
-    controller, client = _controller(peer), _client()
-    later = _work(peer, wanted // 4, seconds * 0.25)
-    values["controller_after"] = _controller(peer)
-    values["client_growth"] = (_client() - client) * 1e6 / later
-    values["tasks_done"] = 1000.0 + first + later
-    return (values["controller_after"] - controller) * 1e6 / later
+    seconds = float(stage.amount(60 if is_slow else 300, 4 if is_slow else 24))
+    before = _controller(peer)
+    filled, after, _ = _work(peer, _FILL, seconds * 0.4)
+    values["controller_first"] = (after - before) * 1e6 / filled
+    second, controller, client = _work(peer, (wanted - _FILL) // 2, seconds * 0.3)
+    third, controller_later, client_later = _work(peer, (wanted - _FILL) // 2, seconds * 0.3)
+    values["controller_after"] = controller_later
+    values["client_growth"] = (client_later - client) * 1e6 / third
+    values["tasks_done"] = 1000.0 + filled + second + third
+    return (controller_later - controller) * 1e6 / third
 
 
 def measure(stage: Stage) -> Values:

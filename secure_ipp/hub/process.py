@@ -267,6 +267,7 @@ def main() -> int:
         make_private_dir(os.path.dirname(bootstrap.log_file))
         logs.start("hub", bootstrap.log_file, bootstrap.log_level)
         tether.collect_seldom()
+        tether.keep_freed_memory()
         HubProcess(bootstrap).run()
     except SecureIppError as error:
         _log.error("the hub ends: %s", error.message)
