@@ -86,6 +86,7 @@ class Scale:
         self._engines = engines
         self._per_process = per_process
         self._hosts: list[Host] = []
+        self._log_dir = Path()
         self.values: dict[str, float | str] = {"engines": engines}
 
     def run(self) -> dict[str, float | str]:
@@ -98,6 +99,7 @@ class Scale:
                 if any(name in " ".join(process.cmdline()) for name in ("secure_ipp.hub", "secure_ipp.scheduler"))
             ]
             client = cluster.connect_client_sync(timeout=30)
+            self._log_dir = cluster.place.log_dir
             if self._join(cluster.place.engine_file, client, controller):
                 self._calls(client)
                 if self._engines > LOST:
@@ -120,6 +122,11 @@ class Scale:
         said = "; ".join(sorted(str(failure).partition("\n")[0] for failure in failures))
         return f"{self._sum('registered')} of {self._engines} registered; {said[:300]}"
 
+    def _cut(self) -> int:
+        """Connections that the doors cut because they had not said hello: in time, or because of too many others."""
+        told = [json.loads(line) for line in (self._log_dir / "audit.log").read_text().splitlines()]
+        return sum(int(event["details"]["count"]) for event in told if event.get("what") == "silent")
+
     def _join(self, engine_file: Path, client: Any, controller: list[psutil.Process]) -> bool:
         time.sleep(1.0)
         memory, cpu = own_memory(controller), processor_seconds(controller)
@@ -135,6 +142,7 @@ class Scale:
         self.values["on_roster_seconds"] = round(time.monotonic() - begun, 2)
         self.values["sessions_begun_again"] = self._sum("sessions") - self._engines
         self.values["connections_lost"] = self._sum("lost")
+        self.values["connections_cut"] = self._cut()
         self.values["controller_cpu_ms_per_engine"] = round(
             (processor_seconds(controller) - cpu) / self._engines * 1000, 3
         )
@@ -192,6 +200,7 @@ WORDS = {
     "stalled": "stalled",
     "sessions_begun_again": "sessions that had to begin again",
     "connections_lost": "connections that fell on the way",
+    "connections_cut": "connections that were cut before they had said hello, and came again",
     "controller_cpu_ms_per_engine": "processor time of the controller for one engine's arrival, ms",
     "controller_kb_per_engine": "memory of the controller for one engine, kB",
     "broadcast_first_seconds": "first broadcast call to all, s",

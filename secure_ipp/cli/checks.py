@@ -25,6 +25,7 @@ LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "error")
 PACKAGE = "secure-ipp"
 SLOW_CIPHER = 400e6  # bytes a second; a libsodium without vector code runs at about a quarter of this
 CIPHER_BYTES = 8 * limits.MIB
+BACKLOG_BOUND = Path("/proc/sys/net/core/somaxconn")  # Linux
 FEW_DESCRIPTORS = 4096  # a scheduler holds one for each peer
 
 
@@ -49,7 +50,7 @@ def all_findings(place: ClusterPlace) -> list[Finding]:
     """Every check, in order."""
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("python", python_version), ("libraries", library_floors), ("curve", curve), ("cipher", cipher_speed),
-        ("commands", command_owner), ("system", descriptors), ("files", lambda: key_files(place)),
+        ("commands", command_owner), ("system", descriptors), ("system", backlog), ("files", lambda: key_files(place)),
         ("ports", lambda: door_ports(place)), ("separation", lambda: separation(place)),
     ]
     found: list[Finding] = []
@@ -162,6 +163,19 @@ def descriptors() -> Iterator[Finding]:
         yield Finding("system", "note", text, "raise it (ulimit -n) for large clusters")
     else:
         yield Finding("system", "ok", f"a process may have {hard if hard >= 0 else 'any number of'} open files")
+
+
+def backlog() -> Iterator[Finding]:
+    """How many connections the kernel lets wait for a door."""
+    if not BACKLOG_BOUND.exists():
+        return
+    most = int(BACKLOG_BOUND.read_text())
+    if most < limits.BACKLOG:
+        text = f"{most} connections may wait for a door; when more engines start at once, the rest come again later"
+        advice = f"raise it (sysctl net.core.somaxconn={limits.BACKLOG}) for large clusters"
+        yield Finding("system", "note", text, advice)
+    else:
+        yield Finding("system", "ok", f"{most} connections may wait for a door")
 
 
 # --- the cluster --------------------------------------------------------------------------------------------

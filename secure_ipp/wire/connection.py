@@ -27,6 +27,7 @@ from secure_ipp.wire.loop import Loop, Timer
 log = logging.getLogger("secure_ipp.wire")
 
 _FIRST_ATTEMPT_SECONDS = 1.0  # from connect to welcome; later ones are longer
+_CONNECTED_SECONDS = limits.GATE_EARLY_SECONDS + 2.0  # a try that got so far as TCP: the gate may think so long
 _FALLEN = "the connection was closed"
 _LAST_TRY_SECONDS = 0.1  # less patience than this is not worth another try
 _READ_BATCH = 256  # zmq messages taken in before the loop turns
@@ -144,9 +145,12 @@ class Connection:
         except zmq.ZMQError as error:
             self._lose(f"cannot connect to {door}: {error.strerror}")
             return
-        # a gate that says "not known yet" leaves the handshake hanging, so the first tries are short
-        longest = min(limits.HANDSHAKE_SECONDS, _FIRST_ATTEMPT_SECONDS * 1.5 ** min(self._tries // len(self._doors), 8))
-        self._end_attempt_in(longest)
+        self._end_attempt_in(self._longest())
+
+    def _longest(self) -> float:
+        """Seconds of this try; a gate that says "not known yet" leaves the handshake hanging."""
+        rounds = min(self._tries // len(self._doors), 8)
+        return min(limits.HANDSHAKE_SECONDS, _FIRST_ATTEMPT_SECONDS * 1.5**rounds)
 
     def _end_attempt_in(self, seconds: float) -> None:
         """Give this try so much time, as far as there is patience."""
@@ -244,7 +248,10 @@ class Connection:
     def _on_monitor(self) -> None:
         watching = self._monitor
         for event in watching.events() if watching is not None else ():
-            if event.event == monitor.HANDSHAKE_SUCCEEDED:
+            if event.event == monitor.CONNECTED:
+                if not self._welcomed and self._tries >= len(self._doors):  # no door is untried: this one may be busy
+                    self._end_attempt_in(max(_CONNECTED_SECONDS, self._longest()))
+            elif event.event == monitor.HANDSHAKE_SUCCEEDED:
                 self._encrypted = True
                 if not self._welcomed:  # the door admits the key, and may be busy: another try would make it busier
                     self._end_attempt_in(limits.HELLO_SECONDS)

@@ -12,13 +12,13 @@ import resource
 import socket
 import struct
 import sys
-from collections import Counter
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from secure_ipp import limits
 
-_STRANGERS_PART = 4  # of this process's descriptors, one in so many may be a half-open connection of a door
+_STRANGERS_PART = 4  # half-open connections of a door get one in so many of our descriptors; there are two doors
 _SO_COOKIE = 57  # Linux; not named by Python's socket module
 _TCP_INFO_BYTES = 136  # up to and with tcpi_bytes_received (Linux 4.1)
 _BYTES_RECEIVED = struct.Struct("=128xQ")
@@ -71,8 +71,8 @@ class Connections:
         self._share = descriptors // _STRANGERS_PART if has_bound else limits.HALF_OPEN_TOTAL
         self.accepted = 0  # ever
         self._all: dict[int, Accepted] = {}
-        self._half_open: dict[int, Accepted] = {}  # oldest first
-        self._per_source: Counter[str] = Counter()  # of the half-open ones
+        self._half_open: OrderedDict[int, Accepted] = OrderedDict()  # oldest first
+        self._of_source: dict[str, OrderedDict[int, Accepted]] = {}  # the same, by source
 
     def __iter__(self) -> Iterator[Accepted]:
         return iter(list(self._all.values()))
@@ -88,7 +88,7 @@ class Connections:
             ticket, source = _identify(duplicate)
         if ticket:
             self._all[descriptor] = self._half_open[descriptor] = Accepted(descriptor, ticket, source, now)
-            self._per_source[source] += 1
+            self._of_source.setdefault(source, OrderedDict())[descriptor] = self._half_open[descriptor]
 
     def remove(self, descriptor: int) -> None:
         """The monitor says that it is closed."""
@@ -99,9 +99,10 @@ class Connections:
         """It said hello: it is not half-open any more."""
         connection = self._half_open.pop(descriptor, None)
         if connection is not None:
-            self._per_source[connection.source] -= 1
-            if not self._per_source[connection.source]:
-                del self._per_source[connection.source]
+            of_source = self._of_source[connection.source]
+            del of_source[descriptor]
+            if not of_source:
+                del self._of_source[connection.source]
 
     def find(self, descriptor: int) -> Accepted | None:
         """The connection that now has this descriptor."""
@@ -109,25 +110,36 @@ class Connections:
 
     def overdue(self, now: float) -> list[Accepted]:
         """Half-open connections to cut, each named once: silent for too long, or too many (oldest first)."""
-        found = []
-        for descriptor, connection in list(self._half_open.items()):
-            crowded = self._too_many(len(self._half_open), self._per_source[connection.source])
-            if crowded or now - connection.since > limits.HELLO_SECONDS:
-                self.greeted(descriptor)
-                found.append(connection)
+        found: list[Accepted] = []
+        for of_source in list(self._of_source.values()):
+            while len(of_source) > self._most_of_source:
+                self._name(next(iter(of_source.values())), found)
+        while self._half_open:
+            oldest = next(iter(self._half_open.values()))
+            if len(self._half_open) <= self._most and now - oldest.since <= limits.HELLO_SECONDS:
+                break
+            self._name(oldest, found)
         return found
+
+    def _name(self, connection: Accepted, found: list[Accepted]) -> None:
+        self.greeted(connection.descriptor)
+        found.append(connection)
 
     @property
     def crowded(self) -> bool:
         """There are more half-open connections than may be (from one source: see the newest)."""
         newest = next(reversed(self._half_open.values()), None)
-        return newest is not None and self._too_many(len(self._half_open), self._per_source[newest.source])
-
-    def _too_many(self, in_total: int, from_source: int) -> bool:
-        return (
-            in_total > min(limits.HALF_OPEN_TOTAL, self._share)
-            or from_source > min(limits.HALF_OPEN_PER_SOURCE, self._share // 2)
+        return newest is not None and (
+            len(self._half_open) > self._most or len(self._of_source[newest.source]) > self._most_of_source
         )
+
+    @property
+    def _most(self) -> int:
+        return min(limits.HALF_OPEN_TOTAL, self._share)
+
+    @property
+    def _most_of_source(self) -> int:
+        return min(limits.HALF_OPEN_PER_SOURCE, self._share * 3 // 4)
 
 
 def _duplicate(descriptor: int) -> socket.socket | None:

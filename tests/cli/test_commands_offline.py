@@ -100,6 +100,25 @@ def test_a_slow_cipher_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.level in ("warning", "note")  # a note where the library cannot be found
 
 
+@pytest.mark.parametrize(("bound", "level"), [("128\n", "note"), ("4096\n", "ok")])
+def test_doctor_names_a_kernel_that_lets_few_connections_wait(bound, level, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "BACKLOG_BOUND", tmp_path / "somaxconn")
+    assert list(checks.backlog()) == []
+    checks.BACKLOG_BOUND.write_text(bound)
+    (finding,) = checks.backlog()
+    assert finding.level == level and bound.strip() in finding.text
+    assert ("net.core.somaxconn" in finding.advice) == (level == "note")
+
+
+@pytest.mark.parametrize(("most", "level"), [(1024, "note"), (4096, "ok"), (-1, "ok")])
+def test_doctor_names_a_bound_on_open_files(most, level, monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (most, most))
+    (finding,) = checks.descriptors()
+    assert finding.level == level and (str(most) in finding.text or most < 0)
+    assert ("ulimit -n" in finding.advice) == (level == "note")
+
+
+
 def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     def broken() -> None:
         raise RuntimeError("no such thing")

@@ -18,8 +18,8 @@ class Pairs:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open = []
 
-    def make(self):
-        near = socket.create_connection(self._listener.getsockname())
+    def make(self, source="127.0.0.1"):
+        near = socket.create_connection(self._listener.getsockname(), source_address=(source, 0))
         accepted, _ = self._listener.accept()
         self._open += [near, accepted]
         return near, accepted
@@ -127,6 +127,30 @@ def test_s7_half_open_connections_are_bounded_per_source_and_in_total_oldest_fir
     assert not connections.crowded
     monkeypatch.setattr(limits, "HALF_OPEN_TOTAL", 1)
     assert [c.descriptor for c in connections.overdue(0.0)] == descriptors[2:4]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one address on loopback only")
+def test_s7_a_crowd_from_one_source_costs_another_source_nothing(pairs, monkeypatch):
+    connections = Connections()
+    monkeypatch.setattr(limits, "HALF_OPEN_PER_SOURCE", 2)
+    _, oldest = pairs.make("127.0.0.2")
+    connections.add(oldest.fileno(), 0.0)
+    descriptors = [pairs.make()[1].fileno() for _ in range(4)]
+    for descriptor in descriptors:
+        connections.add(descriptor, 0.0)
+    assert [c.descriptor for c in connections.overdue(0.0)] == descriptors[:2]
+    connections.greeted(descriptors[2])
+    assert [c.descriptor for c in connections.overdue(limits.HELLO_SECONDS + 1)] == [oldest.fileno(), descriptors[3]]
+
+
+def test_s7_strangers_at_two_doors_leave_half_of_the_descriptors_to_others(pairs, monkeypatch):
+    monkeypatch.setattr("secure_ipp.wire.cutting.resource.getrlimit", lambda _: (16, 16))
+    connections = Connections()
+    descriptors = [pairs.make()[1].fileno() for _ in range(5)]
+    for number, descriptor in enumerate(descriptors):
+        assert connections.crowded == (number > 3)  # three quarters of a door's, from one source
+        connections.add(descriptor, 0.0)
+    assert [c.descriptor for c in connections.overdue(0.0)] == descriptors[:2]
 
 
 def test_a_descriptor_accepted_anew_starts_anew(pairs):

@@ -131,6 +131,17 @@ def test_a_door_that_wakes_up_is_found(stage):
     peer.record.wait("welcome")
 
 
+def test_a_busy_door_is_waited_for_and_not_made_busier(stage):
+    door = stage.door()
+    proxy = stage.proxy(door)
+    proxy.stall()
+    peer = stage.peer(door, doors=[proxy.endpoint], first_patience=60).start()
+    time.sleep(3.0)  # longer than two first tries
+    proxy.flow()
+    peer.record.wait("welcome")
+    assert proxy.accepted == 1
+
+
 def test_several_doors_are_tried_in_turn(stage):
     door = stage.door()
     squatter = stage._keep(Squatter(b"HTTP/1.1 400 Bad Request\r\n\r\n", close=True))
