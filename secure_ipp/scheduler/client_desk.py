@@ -119,6 +119,7 @@ class ClientDesk:
     def _take(self, peer: ClientPeer, message: Request, now: float) -> None:
         """Act on it, or put it first in the backlog."""
         board = self._board
+        owner = board.owner(peer.user)
         if message.resend:
             self._returning.resent(peer, message)
             if self._recovery.has_parked(peer):
@@ -128,14 +129,17 @@ class ClientDesk:
             peer.backlog.appendleft(message)
         elif board.records.full:
             self._refuse(peer, message, "HubUnavailable", "the hub has been away for too long to take new work")
-        elif too_much(board.owner(peer.user).account):
+        elif too_much(owner.account):
             self._refuse(peer, message, "QuotaExceeded", "this identity has too much unfinished work already")
         elif message.function and board.functions.get(peer.user, message.function) is None:
             peer.waits_for = message.function
             peer.backlog.appendleft(message)
             board.send(peer, messages.NeedFunction(message.function))
         elif isinstance(message, messages.Submit):
-            self._balanced(peer, message, now)
+            if message.task in owner.live or message.task in owner.ended:
+                self._said_before(peer, message.task)
+            else:
+                self._dispatch.accept(make_task(peer, message, message.task, now), now)
         else:
             self._direct(peer, message, now)
 
@@ -145,10 +149,6 @@ class ClientDesk:
             return False
         named = message.targets if isinstance(message, messages.Submit) else message.engines
         return any(self._board.engines.expected(engine_id) for engine_id in named)
-
-    def _balanced(self, peer: ClientPeer, message: messages.Submit, now: float) -> None:
-        if not self._said_before(peer, message.task):
-            self._dispatch.accept(make_task(peer, message, message.task, now), now)
 
     def _direct(self, peer: ClientPeer, message: messages.Direct, now: float) -> None:
         engines = self._board.engines
@@ -163,6 +163,7 @@ class ClientDesk:
             self._dispatch.accept_direct(task, engine, engine_id, now)
 
     def _said_before(self, peer: ClientPeer, task_id: str) -> bool:
+        """Whether there is or was such a task, of which its client is told."""
         owner = self._board.owner(peer.user)
         live = owner.live.get(task_id)
         if live is None and task_id not in owner.ended:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 ALL, FAILURE, SUCCESS = 1, 2, 4
 
@@ -20,8 +21,7 @@ class Verdict(enum.Enum):
     IMPOSSIBLE = "impossible"
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True, gc=False):
     """What is remembered of a finished task."""
 
     ok: bool

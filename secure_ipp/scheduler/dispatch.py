@@ -22,6 +22,7 @@ from secure_ipp.scheduler.waiting import Places, Reserved, Waiting
 from secure_ipp.wire import messages
 from secure_ipp.wire.messages import ErrorInfo, Status
 
+_ASSIGNED = TaskState.ASSIGNED
 _END = {"ok": TaskState.OK, "error": TaskState.ERROR, "aborted": TaskState.ABORTED, "lost": TaskState.LOST}
 
 
@@ -83,12 +84,12 @@ class Dispatch:
         if task.function:
             self._board.functions.hold(task.owner, task.function)
 
-    def adopt(self, task: Task, engine: Engine, number: int) -> None:
+    def adopt(self, task: Task, engine: Engine, number: int, ticket: bytes) -> None:
         """A task that an engine has from before a restart."""
         self._enter(task)
         engine.outstanding[number] = task
         engine.load += 1
-        task.engine, task.number = engine, number
+        task.engine, task.number, task.ticket = engine, number, ticket
 
     def enter_ended(self, task: Task, engine: Engine, number: int) -> None:
         """A task that an engine finished before a restart; `end` follows."""
@@ -136,27 +137,33 @@ class Dispatch:
         for engine_id in engines.freed():
             self.reserved.changed(engine_id)
         due = deque(self.reserved.due())
-        while self._place_one(self._reserved_first, due, now) or self._place_one(not self._reserved_first, due, now):
+        while due and (
+            self._place_one(self._reserved_first, due, now) or self._place_one(not self._reserved_first, due, now)
+        ):
             self._reserved_first = not self._reserved_first  # in turn, so that neither kind starves the other
+        while self._place_waiting(now):
+            pass
         if self._recall_due and not len(self.waiting):
             self._recall_due = False
             self._recall()
 
     def _place_one(self, reserved: bool, due: deque[Places], now: float) -> bool:
         """Place a task of this kind; False: none can be placed."""
-        if not reserved:
-            engine = self._board.engines.with_room()
-            task = self.waiting.next() if engine is not None else None
-            if engine is None or task is None:
-                return False
-            self._assign(task, engine, now)
-            return True
-        while due:
+        while reserved and due:
             if self._place_reserved(due[0], now):
                 due.rotate(-1)
                 return True
             due.popleft()
-        return False
+        return not reserved and self._place_waiting(now)
+
+    def _place_waiting(self, now: float) -> bool:
+        """Place the next task that any engine may run; False: there is none, or no room."""
+        engine = self._board.engines.with_room() if len(self.waiting) else None
+        task = self.waiting.next() if engine is not None else None
+        if engine is None or task is None:
+            return False
+        self._assign(task, engine, now)
+        return True
 
     def _place_reserved(self, places: Places, now: float) -> bool:
         """Place one task of those bound to these places; whether there may be more."""
@@ -179,20 +186,20 @@ class Dispatch:
 
     def _assign(self, task: Task, engine: Engine, now: float) -> None:
         board = self._board
-        task.to(TaskState.ASSIGNED)
+        task.to(_ASSIGNED)
+        owner, task_id, attempt, function = task.owner, task.id, task.attempt, task.function
         number = engine.take(task)
-        self.ensure_function(engine, task.owner, task.function)
-        ticket = board.tickets.make(task.owner, task.id, task.attempt, engine.uuid, number)
+        if function and (owner, function) not in engine.functions:
+            self.ensure_function(engine, owner, function)
+        ticket = task.ticket = board.tickets.make(owner, task_id, attempt, engine.uuid, number)
         board.send_to(
             engine.session,
-            messages.Assign(
-                number, task.owner, task.id, task.attempt, ticket, task.kind, task.function, task.body, task.sizes
-            ),
+            messages.Assign(number, owner, task_id, attempt, ticket, task.kind, function, task.body, task.sizes),
             None,
         )
         if task.sizes:
             self.relay.body_wanted(task, engine, now)
-        board.engines.offer(engine)
+        board.engines.placed(engine)
 
     def ensure_function(self, engine: Engine, owner: str, digest: bytes) -> None:
         """See that the engine has, or will get, this function."""
@@ -224,7 +231,7 @@ class Dispatch:
                 if task.mode == "balanced" and not task.recalling and not task.aborting
             ]
             numbers = queued[1:] if engine.load == len(queued) else queued
-            numbers = [number for number in numbers if _runs_on(engine.outstanding[number], idle)]
+            numbers = [number for number in numbers if engine.outstanding[number].runs_on(idle)]
             numbers = numbers[-max(wanting, (len(numbers) + 1) // 2):]
             for number in numbers:
                 engine.outstanding[number].recalling = True
@@ -242,7 +249,8 @@ class Dispatch:
         """An assignment is over, whatever its end; None: it was over before."""
         task = engine.give_back(number)
         if task is not None:
-            self.relay.body_dropped(task)
+            if task.sizes:
+                self.relay.body_dropped(task)
             self._board.engines.offer(engine)
             if engine.load == 0:
                 self.recall_later()
@@ -323,11 +331,11 @@ class Dispatch:
         result: messages.Result | None = None, origin: Engine | None = None,
     ) -> None:
         """The one end of a task: its client is told, the hub gets the record, dependents are judged."""
-        board = self._board
+        board, session = self._board, task.session
         task.to(_END[status])
         board.done += 1
         outcome = outcome_of(task, status, now, error, result)
-        told = {task.session: None, **dict.fromkeys(task.watchers)}
+        told = dict.fromkeys((session, *task.watchers))
         for peer in told:
             board.send(peer, outcome)
         streamed = bool(outcome.sizes)
@@ -336,7 +344,7 @@ class Dispatch:
             outcome = replace(outcome, stdout="".join(task.stdout)[-tail:], stderr="".join(task.stderr)[-tail:])
         board.records.add(
             messages.TaskRecord(task.owner, task.kind, task.function, task.mode, task.label, outcome,
-                                task.session.token if task.session is not None else b""),
+                                session.token if session is not None else b""),
             None if origin is None or streamed else (origin, task.number),
         )
         ended = Ended(status == "ok", outcome.engine)
@@ -345,16 +353,18 @@ class Dispatch:
             board.functions.release(task.owner, task.function)
         if streamed and origin is not None:
             self.relay.result_there(task, origin, sum(outcome.sizes), told)
-        self._unblock(task)
+        if task.waits is not None:
+            self._unblock(task)
         if task.queued is not None:
             self.reserved.withdraw(task) if task.constrained else self.waiting.withdraw(task)
-        if task.charge is not None:
-            task.charge.release(task.id)
-        if task.session is not None:
-            task.session.discharge(task.id)
+        if session is not None:
+            session.discharge(task.id)
+        if task.charge is not None and task.charge.left:
+            task.charge.release(task.id)  # another session's
         task.body = []
-        self._ends.append((task.owner, task.id, ended))
-        self._settle(now)
+        if self._blocked:
+            self._ends.append((task.owner, task.id, ended))
+            self._settle(now)
 
     def _settle(self, now: float) -> None:
         """Judge whoever waited for what has ended; a loop, for chains of any length."""
@@ -387,10 +397,3 @@ class Dispatch:
             task.aborting = True
             return task.engine
         return None
-
-
-def _runs_on(task: Task, engines: list[Engine]) -> bool:
-    """Whether one of these engines may run it."""
-    return not task.constrained or any(
-        (task.places is None or engine.id in task.places) and engine.id not in task.excluded for engine in engines
-    )

@@ -17,6 +17,7 @@ from secure_ipp.scheduler.quota import body_bytes
 from secure_ipp.scheduler.recovery import Recovery
 from secure_ipp.scheduler.returning import Returning
 from secure_ipp.scheduler.task import Task, TaskState
+from secure_ipp.scheduler.tickets import check_same
 from secure_ipp.wire import messages
 
 _OUTPUT_CHARS = limits.OUTPUT_BYTES_PER_TASK + limits.OUTPUT_EVENT_BYTES  # and the words that say that it was cut
@@ -80,21 +81,24 @@ class EngineDesk:
             return False
         task.attempt = live.attempt
         task.to(TaskState.STARTED if live.state == "started" else TaskState.ASSIGNED)
-        self._dispatch.adopt(task, engine, live.number)
+        self._dispatch.adopt(task, engine, live.number, live.ticket)
         return True
 
     # --- results ---------------------------------------------------------------------------------------------
 
     def result(self, engine: Engine, message: messages.Result, now: float) -> None:
         """How an assignment ended; raises `Refused` if it was none of this engine's."""
-        board = self._board
-        board.tickets.check(
-            message.ticket, message.owner, message.task, message.attempt, engine.uuid, message.number
-        )
-        body_bytes(message)
+        number = message.number
+        task = engine.outstanding.get(number)
+        if task is None:
+            self._board.tickets.check(
+                message.ticket, message.owner, message.task, message.attempt, engine.uuid, number
+            )
+        else:
+            check_same(message.ticket, task.ticket)
+        body_bytes(message.body, message.sizes)
         if message.error is not None and sum(map(len, message.error.traceback)) > 4 * limits.TRACEBACK_CHARS:
             raise Refused("a traceback longer than any of ours", code="too-large")  # it could not be passed on
-        task = engine.outstanding.get(message.number)
         if task is None:
             self._late(engine, message, now)
             return
@@ -102,9 +106,9 @@ class EngineDesk:
             raise Refused("a result for another task than the assignment's", code="ticket")
         engine.slow = False
         engine.observe(message.owner, message.completed - message.started)
-        self._dispatch.take_back(engine, message.number)
+        self._dispatch.take_back(engine, number)
         if message.status == "error" and self._again(engine, task, message, now):
-            board.send_to(engine.session, messages.Kept([message.number]), None)
+            self._board.send_to(engine.session, messages.Kept([number]), None)
             return
         self._dispatch.end(task, message.status, now, result=message, origin=engine)
 
@@ -113,10 +117,10 @@ class EngineDesk:
         if task.mode != "balanced" or task.adopted or task.aborting:
             return False
         if message.error is not None and message.error.ename == "UnmetDependency":
-            excluded = frozenset(task.excluded | {engine.id})
+            excluded = task.excluded | {engine.id}
             if not self._board.engines.allowed((task.places, excluded)):
                 return False
-            task.excluded.add(engine.id)
+            task.excluded = excluded
             task.attempt += 1
             self._dispatch.place_anew(task, now)
             return True

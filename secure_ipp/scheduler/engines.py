@@ -21,6 +21,7 @@ from secure_ipp.wire.messages import EngineInfo, EngineRecord
 _LONGEST = 86_400.0  # seconds; whoever says more, or no number at all, says this or 0
 _TRIES = 8  # random picks before all engines are looked at
 _PACE_WEIGHT = 0.2  # of the newest task in the moving average of durations
+_QUICK = limits.PREFETCH_SECONDS / limits.PREFETCH_MAX  # seconds a task, below which the window is the largest
 
 
 class Engine:
@@ -79,11 +80,15 @@ class Engine:
 
     def observe(self, owner: str, seconds: float) -> None:
         """A task took so long, by the engine's word; sets the window anew."""
-        seconds = min(max(0.0, seconds), _LONGEST)
+        if not 0.0 <= seconds <= _LONGEST:
+            seconds = _LONGEST if seconds > _LONGEST else 0.0
         self.done[owner] = self.done.get(owner, 0) + 1
-        self.pace = seconds if self.pace == 0.0 else self.pace + _PACE_WEIGHT * (seconds - self.pace)
-        wanted = int(limits.PREFETCH_SECONDS / self.pace) if self.pace > 1e-6 else limits.PREFETCH_MAX
-        self.window = max(limits.PREFETCH_MIN, min(wanted, limits.PREFETCH_MAX))
+        pace = self.pace
+        self.pace = pace = seconds if pace == 0.0 else pace + _PACE_WEIGHT * (seconds - pace)
+        if pace <= _QUICK:
+            self.window = limits.PREFETCH_MAX
+        else:
+            self.window = max(limits.PREFETCH_MIN, int(limits.PREFETCH_SECONDS / pace))
 
 
 class EngineRoom:
@@ -106,7 +111,7 @@ class EngineRoom:
         self._order = itertools.count()
         self._next_id = 0
         self._expected_ids: set[int] = set()
-        self._freed: dict[int, None] = {}
+        self._freed: dict[int, Engine] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -152,20 +157,32 @@ class EngineRoom:
         del self._by_id[engine.id]
         del self._by_uuid[engine.uuid]
         self._all.remove(engine)
-        self._freed[engine.id] = None
+        self._freed[engine.id] = engine
 
     def freed(self) -> list[int]:
-        """Ids of engines that may have room, or are gone, since the last call."""
-        found, self._freed = list(self._freed), {}
-        return found
+        """Ids of engines that may have room, or are gone, since the last call; before tasks are placed."""
+        found, self._freed = self._freed, {}
+        for engine in found.values():
+            self.placed(engine)
+        return list(found)
 
     def offer(self, engine: Engine) -> None:
-        """Its load or its window changed: it may have room."""
-        if engine.alive and engine.load < engine.window:
-            self._freed[engine.id] = None
-            heapq.heappush(self._heap, (engine.load, next(self._order), engine))
-            if len(self._heap) > 4 * len(self._by_id) + 256:
-                self._rebuild()
+        """An assignment of it is over: it may have room in the next turn."""
+        if engine.load < engine.window:
+            self._freed[engine.id] = engine
+
+    def placed(self, engine: Engine) -> None:
+        """Its load is another one now: with room left, it stands in line for the next task."""
+        load = engine.load
+        if load >= engine.window or not engine.alive:
+            return
+        heap, entry = self._heap, (load, next(self._order), engine)
+        if heap and heap[0][2] is engine:
+            heapq.heapreplace(heap, entry)  # what stood there is out of date
+            return
+        heapq.heappush(heap, entry)
+        if len(heap) > 4 * len(self._by_id) + 256:
+            self._rebuild()
 
     def with_room(self) -> Engine | None:
         """Whom to give the next task that any engine may run."""

@@ -59,7 +59,10 @@ class Functions:
     def hold(self, owner: str, digest: bytes) -> None:
         """A live task names it: it stays."""
         key = (owner, digest)
-        self._held[key] = self._held.get(key, 0) + 1
+        count = self._held.get(key, 0)
+        self._held[key] = count + 1
+        if count:
+            return  # it is among the used ones already, or comes there
         code = self._free.get(owner, _NONE).pop(digest, None)
         if code is not None:
             self._used[key] = code

@@ -19,18 +19,17 @@ ABORTED = plain_error("TaskAborted", "it was aborted before it started")
 def outcome_of(task: Task, status: Status, now: float, error: ErrorInfo | None, result: Result | None) -> Outcome:
     """The end of a task that was accepted; `result` is its engine's word, if that is how it ended."""
     engine = task.engine
-    if result is not None:
-        error = result.error
-        if error is None and status != "ok":
-            error = plain_error("EngineError", "its engine gave no reason")
+    engine_id, uuid = (engine.id, engine.uuid) if engine is not None else (-1, "")
+    if result is None:
+        return Outcome(
+            task.id, status, engine_id, uuid, task.submitted, 0.0, now, [], [], error, task.accepted_at, task.attempt
+        )
+    error = result.error
+    if error is None and status != "ok":
+        error = plain_error("EngineError", "its engine gave no reason")
     return Outcome(
-        task=task.id, status=status, engine=engine.id if engine is not None else -1,
-        engine_uuid=engine.uuid if engine is not None else "", submitted=task.submitted,
-        started=result.started if result is not None else 0.0,
-        completed=result.completed if result is not None else now,
-        body=result.body if result is not None else [], sizes=result.sizes if result is not None else [],
-        error=error, received=task.accepted_at, attempts=task.attempt,
-        execution_count=result.execution_count if result is not None else 0,
+        task.id, status, engine_id, uuid, task.submitted, result.started, result.completed, result.body,
+        result.sizes, error, task.accepted_at, task.attempt, result.execution_count,
     )
 
 

@@ -6,8 +6,6 @@ a session beyond what an honest client keeps here is cut, an identity beyond its
 
 from __future__ import annotations
 
-from typing import Any
-
 from secure_ipp import limits
 from secure_ipp.errors import Refused
 
@@ -28,32 +26,33 @@ class Charge:
     """One request's.
 
     Args:
-        tasks: ids of its tasks.
+        tasks: ids of its tasks; the charge takes the set.
         body_bytes: inline bytes, which its client counts, too.
         named: how many engines and tasks it names besides its own.
     """
 
     __slots__ = ("_bytes", "_identity", "_identity_bytes", "_session", "left")
 
-    def __init__(self, session: Account, identity: Account, tasks: list[str], body_bytes: int, named: int) -> None:
+    def __init__(self, session: Account, identity: Account, tasks: set[str], body_bytes: int, named: int) -> None:
         self._session = session
         self._identity = identity
         self._bytes = body_bytes
         self._identity_bytes = body_bytes + named * _NAMED_BYTES
-        self.left = set(tasks)
-        session.tasks += len(self.left)
-        session.bytes += self._bytes
-        identity.tasks += len(self.left)
+        self.left = tasks
+        session.tasks += len(tasks)
+        session.bytes += body_bytes
+        identity.tasks += len(tasks)
         identity.bytes += self._identity_bytes
 
     def release(self, task_id: str) -> None:
         """A task of it has ended; said again, it changes nothing."""
-        if task_id not in self.left:
+        left = self.left
+        if task_id not in left:
             return
-        self.left.remove(task_id)
+        left.remove(task_id)
         self._session.tasks -= 1
         self._identity.tasks -= 1
-        if not self.left:
+        if not left:
             self._session.bytes -= self._bytes
             self._identity.bytes -= self._identity_bytes
 
@@ -70,17 +69,15 @@ def too_much(account: Account) -> bool:
     return account.tasks > limits.IDENTITY_TASKS or account.bytes > limits.IDENTITY_TASK_BYTES
 
 
-def body_bytes(message: Any) -> int:
-    """Check a request's body.
+def body_bytes(body: list[bytes], sizes: list[int]) -> int:
+    """Check the body of a request or a result; returns its inline bytes.
 
     Raises:
         Refused: inline and streamed at once, or larger than may be.
     """
-    size = sum(map(len, message.body))
-    streamed = sum(message.sizes)
-    if (
-        size > limits.INLINE_BYTES or streamed > limits.BODY_BYTES
-        or (message.sizes and (message.body or not streamed))
-    ):
+    size = 0
+    for part in body:
+        size += len(part)
+    if size > limits.INLINE_BYTES or (sizes and (body or not 0 < sum(sizes) <= limits.BODY_BYTES)):
         raise Refused("a body that is not as it must be", code="malformed")
     return size

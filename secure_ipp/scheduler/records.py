@@ -13,22 +13,24 @@ from secure_ipp import limits
 from secure_ipp.wire.messages import Records, TaskRecord
 
 Origin = tuple[Any, int]  # an engine and the number of the assignment
+_Item = tuple[TaskRecord, Origin | None, int]  # and its size
 
 
 class RecordBook:
     """Collects records; gives them out in batches; takes them back when the hub was away."""
 
     def __init__(self) -> None:
-        self._fresh: list[tuple[TaskRecord, Origin | None]] = []
-        self._sent: OrderedDict[int, list[tuple[TaskRecord, Origin | None]]] = OrderedDict()
+        self._fresh: list[_Item] = []
+        self._sent: OrderedDict[int, list[_Item]] = OrderedDict()
         self._number = 0
         self._held = 0
         self._bytes = 0
 
     def add(self, record: TaskRecord, origin: Origin | None) -> None:
-        self._fresh.append((record, origin))
+        size = _size(record)
+        self._fresh.append((record, origin, size))
         self._held += 1
-        self._bytes += _size(record)
+        self._bytes += size
 
     @property
     def full(self) -> bool:
@@ -46,11 +48,11 @@ class RecordBook:
         while start < len(fresh):
             end, size = start, 0
             while end < len(fresh) and end - start < limits.RECORDS_PER_MESSAGE and size < limits.PACKET_BYTES:
-                size += _size(fresh[end][0])
+                size += fresh[end][2]
                 end += 1
             self._number += 1
             self._sent[self._number] = fresh[start:end]
-            found.append(Records(self._number, [record for record, _ in fresh[start:end]]))
+            found.append(Records(self._number, [record for record, _, _ in fresh[start:end]]))
             start = end
         self._fresh = []
         return found
@@ -59,8 +61,8 @@ class RecordBook:
         """The hub has this batch; returns whose results may be dropped."""
         batch = self._sent.pop(number, [])
         self._held -= len(batch)
-        self._bytes -= sum(_size(record) for record, _ in batch)
-        return [origin for _, origin in batch if origin is not None]
+        self._bytes -= sum([size for _, _, size in batch])
+        return [origin for _, origin, _ in batch if origin is not None]
 
     def hub_is_new(self) -> None:
         """The hub has a new session and may not have what was sent: it is sent again."""
@@ -72,7 +74,9 @@ class RecordBook:
 def _size(record: TaskRecord) -> int:
     """Roughly what it takes on the wire, in bytes."""
     outcome = record.outcome
-    size = 256 + sum(map(len, outcome.body)) + len(outcome.stdout) + len(outcome.stderr)
+    size = 256 + len(outcome.stdout) + len(outcome.stderr)
+    for part in outcome.body:
+        size += len(part)
     if outcome.error is not None:
         size += len(outcome.error.evalue) + sum(map(len, outcome.error.traceback))
     return size

@@ -24,17 +24,21 @@ def charge(peer: ClientPeer, owner: Owner, message: Request) -> None:
     Raises:
         Refused: no honest client says such a thing, or has so much unfinished here.
     """
-    tasks = tasks_of(message)
-    if isinstance(message, messages.Direct):
-        if not tasks or len(tasks) != len(message.engines) or len(set(tasks)) != len(tasks):
+    if isinstance(message, messages.Submit):
+        tasks = {message.task}
+        named = len(message.targets) + len(message.after) + len(message.follow)
+    else:
+        tasks = set(message.tasks)
+        if not tasks or not len(message.tasks) == len(message.engines) == len(tasks):
             raise Refused("a direct message whose tasks and engines do not pair", code="malformed")
         named = 0
-    else:
-        named = len(message.targets) + len(message.after) + len(message.follow)
-    size = body_bytes(message)
-    if any(task_id in peer.charges for task_id in tasks):
+    size = body_bytes(message.body, message.sizes)
+    charges = peer.charges
+    if not charges.keys().isdisjoint(tasks):
         raise Refused("a task id that an unfinished task of this session has", code="malformed")
-    peer.charges.update(dict.fromkeys(tasks, Charge(peer.account, owner.account, tasks, size, named)))
+    made = Charge(peer.account, owner.account, tasks, size, named)
+    for task_id in tasks:
+        charges[task_id] = made
     check_session(peer.account)
 
 
@@ -44,25 +48,22 @@ def make_task(peer: ClientPeer, message: Request, task_id: str, now: float) -> T
     if isinstance(message, messages.Direct):
         mode = "broadcast" if message.broadcast else "direct"
     task = Task(
-        peer.user, task_id, kind=message.kind, function=message.function, body=message.body, sizes=message.sizes,
-        submitted=message.submitted, label=message.label, mode=mode, session=peer, accepted_at=now,
+        peer.user, task_id, message.kind, message.function, message.body, message.sizes, message.submitted,
+        message.label, mode, peer, now, task_id, peer.charges.get(task_id),
     )
-    task.charge = peer.charges.get(task_id)
     if isinstance(message, messages.Submit):
-        task.retries = message.retries
-        task.targets = frozenset(message.targets)
-        task.after, task.follow = message.after, message.follow
-        task.after_flags, task.follow_flags = message.after_flags, message.follow_flags
-        if message.timeout and (message.after or message.follow):
-            task.deadline = now + message.timeout
+        if message.retries:
+            task.retries = message.retries
+        if message.targets:
+            task.targets = frozenset(message.targets)
+        if message.after or message.follow:
+            task.after, task.follow = message.after, message.follow
+            task.after_flags, task.follow_flags = message.after_flags, message.follow_flags
+            if message.timeout:
+                task.deadline = now + message.timeout
     return task
 
 
 def unseen_task(owner: str, task_id: str, now: float) -> Task:
     """A task that an engine holds and whose client has not come back yet."""
-    task = Task(
-        owner, task_id, kind="apply", function=b"", body=[], sizes=[], submitted=now, label="", mode="direct",
-        session=None, accepted_at=now,
-    )
-    task.adopted = True
-    return task
+    return Task(owner, task_id, "apply", b"", [], [], now, "", "direct", None, now, task_id, adopted=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from secure_ipp.scheduler.dependencies import Waits
 from secure_ipp.scheduler.quota import Charge
@@ -44,91 +47,51 @@ class IllegalTransition(RuntimeError):
     """A defect of ours, no peer's or user's: a task was moved where its table does not lead."""
 
 
-class Task:
-    """One task of one owner; lives in the scheduler until it has ended."""
+class Task(Struct, eq=False):
+    """One task of one owner; lives in the scheduler until it has ended.
 
-    __slots__ = (
-        "aborting",
-        "accepted_at",
-        "adopted",
-        "after",
-        "after_flags",
-        "attempt",
-        "body",
-        "charge",
-        "deadline",
-        "engine",
-        "excluded",
-        "follow",
-        "follow_flags",
-        "function",
-        "group",
-        "id",
-        "kind",
-        "label",
-        "mode",
-        "number",
-        "owner",
-        "places",
-        "printed",
-        "queued",
-        "recalling",
-        "retries",
-        "session",
-        "shown",
-        "sizes",
-        "state",
-        "stderr",
-        "stdout",
-        "submitted",
-        "targets",
-        "waits",
-        "watchers",
-        "withdrawn",
-        "written",
-    )
+    A Struct, whose many fields are set from defaults in C: a task is made for every call of every client.
+    """
 
-    def __init__(
-        self, owner: str, task_id: str, *, kind: Kind, function: bytes, body: list[bytes], sizes: list[int],
-        submitted: float, label: str, mode: Mode, session: Any, accepted_at: float,
-    ) -> None:
-        self.owner = owner
-        self.id = task_id
-        self.kind = kind
-        self.function = function
-        self.body = body
-        self.sizes = sizes
-        self.submitted = submitted
-        self.label = label
-        self.mode: Mode = mode
-        self.session = session  # whom the outcome goes to; None: nobody is there
-        self.accepted_at = accepted_at
-        self.state = S.ACCEPTED
-        self.attempt = 1
-        self.retries = 0
-        self.targets: frozenset[int] = frozenset()  # engines allowed; empty: any
-        self.excluded: set[int] = set()  # engines where a dependency was not met
-        self.after: list[str] = []
-        self.follow: list[str] = []
-        self.waits: tuple[Waits, Waits] | None = None  # for `after` and `follow`, until they are met
-        self.places: frozenset[int] | None = None  # engines that may run it, once that is known; None: any
-        self.after_flags = 5
-        self.follow_flags = 5
-        self.deadline = 0.0  # for its dependencies; 0: none
-        self.queued: Any = None  # where it waits for an engine
-        self.engine: Any = None
-        self.number = -1
-        self.group = task_id  # names the stream of a shared body
-        self.watchers: list[Any] = []  # further sessions of the owner that asked for the outcome
-        self.adopted = False  # known from an engine's report after a restart; its body is not here
-        self.aborting = False  # its engine was asked to give it back for good
-        self.withdrawn = ""  # why, if it was not its owner who asked
-        self.recalling = False  # its engine was asked to give it back for another one
-        self.charge: Charge | None = None
-        self.written = self.shown = 0  # characters that its engine has passed on, as text and as rich output
-        self.printed = 0  # characters in these two, and what was left out
-        self.stdout: list[str] = []
-        self.stderr: list[str] = []
+    owner: str
+    id: str
+    kind: Kind
+    function: bytes
+    body: list[bytes]
+    sizes: list[int]
+    submitted: float
+    label: str
+    mode: Mode
+    session: Any  # whom the outcome goes to; None: nobody is there
+    accepted_at: float
+    group: str  # names the stream of a shared body; at first the task itself
+    charge: Charge | None = None
+    state: TaskState = S.ACCEPTED
+    attempt: int = 1
+    retries: int = 0
+    targets: frozenset[int] = frozenset()  # engines allowed; empty: any
+    excluded: frozenset[int] = frozenset()  # engines where a dependency was not met
+    after: list[str] = []
+    follow: list[str] = []
+    waits: tuple[Waits, Waits] | None = None  # for `after` and `follow`, until they are met
+    places: frozenset[int] | None = None  # engines that may run it, once that is known; None: any
+    after_flags: int = 5
+    follow_flags: int = 5
+    deadline: float = 0.0  # for its dependencies; 0: none
+    queued: Any = None  # where it waits for an engine
+    engine: Any = None
+    number: int = -1
+    ticket: bytes = b""  # of its assignment
+    watchers: list[Any] = []  # further sessions of the owner that asked for the outcome
+    adopted: bool = False  # known from an engine's report after a restart; its body is not here
+    aborting: bool = False  # its engine was asked to give it back for good
+    withdrawn: str = ""  # why, if it was not its owner who asked
+    recalling: bool = False  # its engine was asked to give it back for another one
+    written: int = 0  # characters that its engine has passed on as text
+    shown: int = 0  # and as rich output
+    printed: int = 0  # characters in these two, and what was left out
+    stdout: list[str] = []
+    stderr: list[str] = []
 
     def to(self, state: TaskState) -> None:
         """Move to another state.
@@ -144,3 +107,9 @@ class Task:
     def constrained(self) -> bool:
         """Not every engine will do."""
         return self.places is not None or bool(self.excluded)
+
+    def runs_on(self, engines: Iterable[Any]) -> bool:
+        """Whether one of these engines may run it."""
+        return not self.constrained or any(
+            (self.places is None or engine.id in self.places) and engine.id not in self.excluded for engine in engines
+        )

@@ -78,7 +78,7 @@ class Reserved:
         return sum(map(len, self._waiting.values()))
 
     def put(self, task: Task, *, first: bool = False) -> None:
-        places = (task.places, frozenset(task.excluded))
+        places = (task.places, task.excluded)
         waiting = self._waiting.get(places)
         if waiting is None:
             waiting = self._waiting[places] = Waiting()
@@ -92,7 +92,7 @@ class Reserved:
 
     def withdraw(self, task: Task) -> None:
         """It has ended here."""
-        places = (task.places, frozenset(task.excluded))
+        places = (task.places, task.excluded)
         self._waiting[places].withdraw(task)
         self._due[places] = None
 

@@ -252,8 +252,7 @@ def test_a_task_whose_client_has_gone_is_not_placed_where_its_data_cannot_come()
 def test_counting_the_slowest_is_not_done_for_each_credit(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = BodyStream("t0", 4 * MIB)
     for number in range(3000):
-        task = Task("o", f"t{number}", kind="apply", function=b"", body=[], sizes=[], submitted=0, label="",
-                    mode="direct", session=None, accepted_at=0)
+        task = Task("o", f"t{number}", "apply", b"", [], [], 0, "", "direct", None, 0, f"t{number}")
         stream.add(task, None, number, 0.0)
     counted = 0
     original = BodyStream._moved_from
