@@ -67,6 +67,21 @@ class Refused(PolicyError):
     code = "refused"
 
 
+class Revoked(Refused):
+    """This identity's key was revoked: it is refused everywhere, and what it had under way has ended."""
+
+    code = "revoked"
+
+
+class KeyExpired(Refused):
+    """This identity's key has expired; the same as if it were revoked."""
+
+    code = "expired"
+
+
+REFUSALS: dict[str, type[Refused]] = {kind.code: kind for kind in (Revoked, KeyExpired)}
+
+
 class PrivateFileError(PolicyError):
     """A private file, or a directory above it, could be read or changed by somebody else."""
 

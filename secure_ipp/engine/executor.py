@@ -14,6 +14,7 @@ from __future__ import annotations
 import builtins
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +57,9 @@ class Executor:
         self._capture = capture
         self._page = page
         self._in_user_code = False
+        self._number = 0  # of the task that runs
+        self._meant = 0  # number of the task that the next signal is for; 0: whichever runs then
+        self._unwanted = 0  # number of a task that is not to run
         self.namespace: dict[str, Any] = shell.user_ns
         self._kinds: dict[str, Callable[[Task], list[Buffer]]] = {
             "apply": self._apply, "execute": self._execute, "push": self._push, "pull": self._pull,
@@ -70,13 +74,22 @@ class Executor:
         """Make SIGINT interrupt user code, and nothing else."""
         signal.signal(signal.SIGINT, self._interrupted)
 
+    def interrupt(self, number: int) -> None:
+        """Interrupt this task and no other, soon; for the thread that talks."""
+        self._meant = number
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
     def _interrupted(self, _signum: int, _frame: FrameType | None) -> None:
-        if self._in_user_code:
+        meant, self._meant = self._meant, 0
+        if meant:
+            self._unwanted = meant  # if it has not come to its code yet, it never will
+        if self._in_user_code and meant in (0, self._number):
             raise KeyboardInterrupt
 
     def run(self, task: Task) -> Finished:
         """Run one task to its end."""
         started = task.since = time.time()
+        self._number = task.number
         self._page.started = task.number
         self._capture.begin(task.number)
         self._count = 0
@@ -90,6 +103,8 @@ class Executor:
             try:
                 try:
                     self._in_user_code = True
+                    if self._unwanted == task.number:
+                        raise KeyboardInterrupt
                     buffers = self._kinds[task.assign.kind](task)
                 finally:
                     self._in_user_code = False

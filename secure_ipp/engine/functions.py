@@ -57,3 +57,8 @@ class FunctionCache:
         if function is not None:
             kept.move_to_end(digest)
         return function
+
+    def forget(self, owner: str) -> None:
+        """Drop all that is kept for this owner; a task that has one of them keeps it to its end."""
+        self._by_owner.pop(owner, None)
+        self._sizes.pop(owner, None)

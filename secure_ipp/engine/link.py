@@ -36,12 +36,13 @@ class EngineLink:
         start: hands a task to the thread that runs user code.
         registered: told the engine's id.
         end: told the exit status, and what to say to the agent, when it is over.
+        interrupt: interrupts the task of this number, if it still runs.
     """
 
     def __init__(
         self, loop: Loop, board: TaskBoard, capture: Capture, *, report: messages.Report,
         start: Callable[[Task], None], registered: Callable[[int], None],
-        end: Callable[[int, EngineEvent | None], None],
+        end: Callable[[int, EngineEvent | None], None], interrupt: Callable[[int], None],
     ) -> None:
         self._loop = loop
         self._board = board
@@ -50,6 +51,7 @@ class EngineLink:
         self._start = start
         self._registered = registered
         self._end = end
+        self._interrupt = interrupt
         self._results = Results()
         self._ticking = False
         self._said_started = 0
@@ -58,7 +60,8 @@ class EngineLink:
             messages.Assign: lambda message, _: self._act(board.assign(message)),
             messages.EngineFunction: lambda message, _: self._act(board.function(message)),
             messages.EngineChunk: lambda message, frames: self._act(board.chunk(message, frames[0])),
-            messages.Cancel: lambda message, _: self._act(board.cancel(message)),
+            messages.Cancel: lambda message, _: self._cancel(message),
+            messages.Forget: lambda message, _: board.forget(message.owner),
             messages.Kept: lambda message, _: self._results.kept(message.numbers),
             messages.EnginePull: lambda message, _: self._stream(self._results.pull(message.number)),
             messages.EngineCredit: lambda message, _: self._stream(
@@ -108,6 +111,12 @@ class EngineLink:
     def _dismissed(self, reason: str) -> None:
         log.info("dismissed: %s", reason)
         self._end(0, None)
+
+    def _cancel(self, message: messages.Cancel) -> None:
+        self._act(self._board.cancel(message))
+        running = self._board.running
+        if message.interrupt and running is not None and running.number in message.numbers:
+            self._interrupt(running.number)
 
     def _act(self, actions: list[Action]) -> None:
         for action in actions:

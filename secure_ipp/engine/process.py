@@ -59,6 +59,7 @@ class Engine:
         self._link = EngineLink(
             self._loop, self._board, self._capture,
             report=self._report(), start=self._ready.put, registered=self._registered, end=self._end,
+            interrupt=self._executor.interrupt,
         )
 
     def run(self) -> int:

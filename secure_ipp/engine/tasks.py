@@ -195,6 +195,10 @@ class TaskBoard:
             return _NOTHING
         return [Say(Cancelled(given_back)), *self._advance()]
 
+    def forget(self, owner: str) -> None:
+        """Drop what is kept for this owner."""
+        self._functions.forget(owner)
+
     def new_session(self) -> list[Action]:
         """The scheduler has forgotten what it was sending: drop what will never be complete, ask for the rest anew.
 

@@ -92,9 +92,9 @@ class Hub:
     def stop(self, reason: str, now: float) -> list[Action]:
         return [_write(audit.HubStopped(at=now, pid=self._pid, reason=reason))]
 
-    def beat(self) -> list[Action]:
+    def beat(self, now: float) -> list[Action]:
         """Once in `limits.BEAT_SECONDS`; silence makes the gate admit nobody new."""
-        return [] if self._grants is None else [Send(messages.Beat(self._grants.version, self._edition))]
+        return [] if self._grants is None else [Send(messages.Beat(self._grants.version, self._edition, now))]
 
     def control_refused(self, reason: str, now: float) -> list[Action]:
         """Somebody was turned away at the control socket."""
@@ -112,7 +112,7 @@ class Hub:
         self._edition += 1
         self.registry_problem = ""
         loaded = audit.RegistryLoaded(at=now, version=grants.version, grants=len(grants.by_id))
-        return [_write(loaded), *self._tell_grants()]
+        return [_write(loaded), *self._tell_grants(now)]
 
     def in_force(self, version: int) -> bool:
         """Whether the connected scheduler has this version of the registry, or a newer one, in force."""
@@ -121,10 +121,10 @@ class Hub:
             and self._scheduler_pid is not None
         )
 
-    def _tell_grants(self) -> list[Action]:
+    def _tell_grants(self, now: float) -> list[Action]:
         if self._grants is None:
             return []
-        return [*(Send(part) for part in self._grants.messages(self._edition)), *self.beat()]
+        return [*(Send(part) for part in self._grants.messages(self._edition)), *self.beat(now)]
 
     def registry_refused(self, error: SecureIppError, now: float) -> list[Action]:
         """It cannot be read or believed; nobody has any right until it can."""
@@ -145,7 +145,7 @@ class Hub:
         return [
             _write(audit.SchedulerJoined(at=now, pid=pid, restarted=restarted)),
             Send(messages.HubRoster(remembered)),
-            *self._tell_grants(),
+            *self._tell_grants(now),
         ]
 
     def scheduler_left(self, reason: str, now: float) -> list[Action]:

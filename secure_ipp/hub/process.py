@@ -129,7 +129,7 @@ class HubProcess:
         self._poll_registry()
         self._do_waiting()
         if not self._waiting:
-            self._perform(self._hub.beat())
+            self._perform(self._hub.beat(time.time()))
 
     def _poll_registry(self) -> None:
         found = self._watch.poll()

@@ -158,13 +158,17 @@ class AgentDesk:
 
         Args:
             reserved: keys that it holds or ever held; engines under one of them end.
-            limits_of: engines that each join key allows.
+            limits_of: engines that each join key in force allows; engines of any other key end with it.
         """
         self._reserved = reserved | self._own
         for known in list(self.keys.values()):
             known.agent.limit = limits_of.get(known.user, 0)
             if known.key in reserved:
                 self._end(known.uuid, None, "its key is in the registry now", now)
+            elif known.user not in limits_of:
+                self._end(known.uuid, None, "the key that its host joined with was revoked or has expired", now)
+        for uuid in self._recovery.joined_without(limits_of):
+            self._end(uuid, None, "the key that its host had joined with was revoked or has expired", now)
 
     def turn(self) -> None:
         """The gate learns and forgets once in a turn, however many keys came and went, and before anybody is told."""

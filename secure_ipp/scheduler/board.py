@@ -19,7 +19,7 @@ from secure_ipp.scheduler.quota import Account, Charge
 from secure_ipp.scheduler.records import RecordBook
 from secure_ipp.scheduler.task import Task
 from secure_ipp.scheduler.tickets import Tickets
-from secure_ipp.wire.messages import Message
+from secure_ipp.wire.messages import ErrorInfo, Message
 
 
 class ClientPeer:
@@ -64,11 +64,16 @@ class ClientPeer:
 
 
 class Owner:
-    """One identity's tasks."""
+    """One identity's tasks.
 
-    __slots__ = ("account", "ended", "live", "peers")
+    Attributes:
+        dismissed: why it may not be here any more; None: it may.
+    """
+
+    __slots__ = ("account", "dismissed", "ended", "live", "peers")
 
     def __init__(self) -> None:
+        self.dismissed: ErrorInfo | None = None
         self.live: dict[str, Task] = {}
         self.ended: OrderedDict[str, Ended] = OrderedDict()
         self.peers: list[ClientPeer] = []

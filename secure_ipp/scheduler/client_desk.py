@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from secure_ipp import limits
 from secure_ipp.errors import Refused
-from secure_ipp.scheduler.board import Board, ClientPeer, Owner
+from secure_ipp.scheduler.board import Board, ClientPeer
 from secure_ipp.scheduler.dispatch import Dispatch
 from secure_ipp.scheduler.outcomes import plain_error, without_engine
 from secure_ipp.scheduler.quota import too_much
@@ -24,7 +24,7 @@ from secure_ipp.scheduler.task import TaskState
 from secure_ipp.wire import messages
 
 _encode = msgspec.msgpack.encode
-_BODY_GONE = "its client went away before its data were sent"
+_BODY_GONE = plain_error("EngineError", "its client went away before its data were sent")
 
 
 class ClientDesk:
@@ -74,19 +74,10 @@ class ClientDesk:
             if task.session is not peer or not task.sizes:
                 continue
             if task.state is TaskState.ACCEPTED:
-                self._dispatch.fail(task, "EngineError", _BODY_GONE, now)
+                self._dispatch.end(task, "error", now, error=_BODY_GONE)
             elif task.id in under_way and task.state is TaskState.ASSIGNED:
                 task.aborting, task.withdrawn = True, _BODY_GONE
                 asked.setdefault(task.engine, []).append(task.number)
-        self._cancel(asked)
-
-    def revoked(self, owner: Owner, now: float) -> None:
-        """An identity has no grant any more: what has not started is dropped."""
-        asked: dict[Any, list[int]] = {}
-        for task in list(owner.live.values()):
-            engine = self._dispatch.abort(task, now)
-            if engine is not None:
-                asked.setdefault(engine, []).append(task.number)
         self._cancel(asked)
 
     def drop_stalled(self, owner: str, task_id: str, now: float) -> None:
@@ -120,7 +111,9 @@ class ClientDesk:
         """Act on it, or put it first in the backlog."""
         board = self._board
         owner = board.owner(peer.user)
-        if message.resend:
+        if owner.dismissed is not None:
+            self._refuse(peer, message, owner.dismissed.ename, owner.dismissed.evalue)
+        elif message.resend:
             self._returning.resent(peer, message)
             if self._recovery.has_parked(peer):
                 self._held_up.add(peer)

@@ -18,6 +18,7 @@ from secure_ipp.errors import Refused
 from secure_ipp.scheduler.agent_desk import AgentDesk, AgentPeer, random_id
 from secure_ipp.scheduler.board import Board, ClientPeer, Send
 from secure_ipp.scheduler.client_desk import ClientDesk
+from secure_ipp.scheduler.dismissal import EXPIRED, REVOKED, Dismissal
 from secure_ipp.scheduler.dispatch import Dispatch
 from secure_ipp.scheduler.engine_desk import EngineDesk
 from secure_ipp.scheduler.engines import Engine
@@ -53,7 +54,10 @@ class Core:
         self.clients = ClientDesk(self.board, self.dispatch, self.recovery, self.returning)
         self.engines = EngineDesk(self.board, self.dispatch, self.recovery, self.returning)
         self.agents = AgentDesk(self.board, self.dispatch, self.recovery, keys_changed, new_id, own_keys)
+        self.dismissal = Dismissal(self.board, self.dispatch)
         self.grants: dict[str, messages.GrantInfo] = {}
+        self._expired: set[str] = set()  # of those
+        self._reserved: frozenset[bytes] = frozenset()  # keys of the registry, present and past
         self.version = 0
         self._peers: dict[bytes, ClientPeer] = {}  # by session token
 
@@ -159,7 +163,11 @@ class Core:
             known = self.agents.key_of(uuid)
             if known is None or engine is not None:
                 raise Refused("an engine reported twice, or was declared dead", code="declared-dead")
-            self.engines.report(session, uuid, known.key, known.user, message, now)
+            reported = self.engines.report(session, uuid, known.key, known.user, message, now)
+            for user in {task.owner for task in reported.outstanding.values()}:
+                why = self.stands(user)
+                if why is not None:  # revoked while no scheduler was there
+                    self.dismissal.dismiss(user, why, now)
             return
         if engine is None or engine.session is not session:
             raise Refused("an engine must report before it says anything else", code="no-report")
@@ -258,13 +266,41 @@ class Core:
         """Grants came, went or changed: rights are those of now (S14), who lost the grant loses its tasks (S17)."""
         self.version = message.version
         self.grants = {grant.id: grant for grant in message.grants}
+        self._expired &= self.grants.keys()
+        self._reserved = frozenset(grant.key for grant in message.grants) | frozenset(message.retired)
+        self._judge_all(now)
+
+    def expire(self, trusted: float, now: float) -> bool:
+        """See which grants have expired, or were renewed; whether there was any.
+
+        Args:
+            trusted: seconds since the epoch, by the hub's clock mark.
+            now: by this host's clock.
+        """
+        expired = {user for user, grant in self.grants.items() if grant.expires and trusted >= grant.expires}
+        if expired == self._expired:
+            return False
+        self._expired = expired
+        self._judge_all(now)
+        return True
+
+    def stands(self, user: str) -> messages.ErrorInfo | None:
+        """Why this identity may not be here; None: it may."""
+        if user not in self.grants:
+            return REVOKED
+        return EXPIRED if user in self._expired else None
+
+    def _judge_all(self, now: float) -> None:
         for peer in self._peers.values():
             peer.rights = self._rights(peer.user)
-        for user, owner in list(self.board.owners.items()):
-            if user not in self.grants:
-                self.clients.revoked(owner, now)
-        reserved = frozenset(grant.key for grant in message.grants) | frozenset(message.retired)
-        self.agents.registry(reserved, {grant.id: grant.engines for grant in message.grants}, now)
+        for user in list(self.board.owners):
+            why = self.stands(user)
+            if why is None:
+                self.dismissal.readmit(user)
+            else:
+                self.dismissal.dismiss(user, why, now)
+        join_keys = {user: grant.engines for user, grant in self.grants.items() if user not in self._expired}
+        self.agents.registry(self._reserved, join_keys, now)
         self._forget_strangers()
 
     def _forget_strangers(self) -> None:
@@ -282,8 +318,7 @@ class Core:
                 self.board.send_to(engine.session, messages.Kept(numbers), None)
 
     def _rights(self, user: str) -> frozenset[str]:
-        grant = self.grants.get(user)
-        return frozenset(grant.rights) if grant is not None else frozenset()
+        return frozenset() if self.stands(user) is not None else frozenset(self.grants[user].rights)
 
     # --- time --------------------------------------------------------------------------------------------------
 

@@ -261,8 +261,8 @@ class Dispatch:
         task = self.take_back(engine, number)
         if task is None:
             return
-        if task.withdrawn:
-            self.fail(task, "EngineError", task.withdrawn, now)
+        if task.withdrawn is not None:
+            self.end(task, "error", now, error=task.withdrawn)
         elif task.aborting:
             self.end(task, "aborted", now, error=ABORTED)
         else:
@@ -301,8 +301,8 @@ class Dispatch:
             engine.give_back(number)
             self.relay.body_dropped(task)
             unstarted = started is not None and number > started and task.state is TaskState.ASSIGNED
-            if unstarted and task.withdrawn:
-                self.fail(task, "EngineError", task.withdrawn, now)
+            if unstarted and task.withdrawn is not None:
+                self.end(task, "error", now, error=task.withdrawn)
             elif unstarted and task.aborting:
                 self.end(task, "aborted", now, error=ABORTED)
             elif unstarted and task.mode == "balanced" and not task.adopted:

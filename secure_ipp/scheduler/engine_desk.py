@@ -107,6 +107,10 @@ class EngineDesk:
         engine.slow = False
         engine.observe(message.owner, message.completed - message.started)
         self._dispatch.take_back(engine, number)
+        if task.aborting and task.withdrawn is not None and self._board.owner(task.owner).dismissed is not None:
+            self._board.send_to(engine.session, messages.Kept([number]), None)
+            self._dispatch.end(task, "error", now, error=task.withdrawn)
+            return
         if message.status == "error" and self._again(engine, task, message, now):
             self._board.send_to(engine.session, messages.Kept([number]), None)
             return

@@ -20,9 +20,9 @@ from secure_ipp.access.gate import DecisionEvent, Gate
 from secure_ipp.errors import Refused, SecureIppError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.scheduler import bootstrap as told
-from secure_ipp.scheduler.admissions import GrantsInParts, gate_table
 from secure_ipp.scheduler.core import Core
 from secure_ipp.scheduler.hub_link import HubLink
+from secure_ipp.scheduler.standing import Standing
 from secure_ipp.wire import messages, sockets, tether
 from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.door import Door, new_incarnation
@@ -44,11 +44,10 @@ class SchedulerProcess:
         self._server = told.pair(orders.server_secret, orders.server_public)
         self._probe = KeyPair.generate()
         self._loop = Loop()
-        self._gate = self._new_gate()
         link = told.pair(orders.link_secret, orders.link_public)
         self._core = Core(
             send=_send, to_hub=self._to_hub, ticket_key=told.ticket_key(orders.ticket_key), scheme=orders.scheme,
-            rng=random.Random(os.urandom(16)), keys_changed=self._keys_changed, now=time.time(),
+            rng=random.Random(os.urandom(16)), keys_changed=lambda: self._standing.renew_table(), now=time.time(),
             own_keys=frozenset(keys.public.raw for keys in (self._server, self._probe, link)),
         )
         self._hub_link = HubLink(self._hub_welcomed, self._hub_said, self._fail)
@@ -61,9 +60,11 @@ class SchedulerProcess:
         )
         self._tether = tether.Tether(self._loop, lambda: None)
         self._doors: list[Door] = []
-        self._retired: list[bytes] = []
-        self._parts = GrantsInParts()
-        self._edition = -1  # of the grants in force
+        self._standing = Standing(
+            self._core, probe=self._probe.public.raw, doors=self._doors, tell=lambda message: self._hub.send(message)
+        )
+        self._gate = self._new_gate()
+        self._standing.guard(self._gate)
         self._self_test: SelfTest | None = None
         self._failure: SecureIppError | None = None
         self._turn_due = self._records_due = False
@@ -155,10 +156,10 @@ class SchedulerProcess:
             if not self._gate.alive():
                 _log.critical("the gate had ended; another one takes its place")
                 self._gate = self._new_gate()
-                self._keys_changed()
+                self._standing.guard(self._gate)
 
     def _new_gate(self) -> Gate:
-        gate = Gate(self._decided_in_gate)
+        gate = Gate(self._decided_in_gate, wall=self._standing.trusted_time)
         gate.run_in_thread(sockets.zap_socket(self._loop.context))
         return gate
 
@@ -182,8 +183,9 @@ class SchedulerProcess:
 
     def _tick(self) -> None:
         self._loop.call_later(_TICK_SECONDS, self._tick)
-        self._core.tick(time.time())
-        self._cut_strangers()
+        now = time.time()
+        self._core.tick(now)
+        self._standing.tick(now)
         self._turn_later()
 
     def _tell_status(self) -> None:
@@ -203,31 +205,6 @@ class SchedulerProcess:
         )
 
     # --- the gate --------------------------------------------------------------------------------------------
-
-    def _keys_changed(self) -> None:
-        """Session keys came or went: the gate learns at once, peers under dead keys are cut soon."""
-        self._gate.replace(
-            gate_table(
-                self._core.grants.values(), self._core.agents.keys.values(), self._probe.public.raw,
-                self._retired, self._core.version,
-            )
-        )
-
-    def _cut_strangers(self) -> None:
-        """Sessions whose key is no longer good (S12, S17)."""
-        now = time.time()
-        for door in self._doors:
-            for session in door.sessions:
-                if session.role == "engine":
-                    if self._core.agents.key_of(session.user) is None:
-                        session.cut(messages.Refusal("declared-dead", "this engine was declared dead or stopped"))
-                    continue
-                grant = self._core.grants.get(session.user)
-                if grant is None:
-                    refusal = _revoked()
-                    session.cut(messages.Refusal(refusal.code, refusal.message, refusal.advice))
-                elif grant.expires and now > grant.expires:
-                    session.cut(messages.Refusal("expired", "this key has expired", "ask for a new connection file"))
 
     def _decided_in_gate(self, event: DecisionEvent) -> None:
         own_trial = self._self_test is not None and event.key == self._self_test.stranger.public.fingerprint
@@ -262,34 +239,20 @@ class SchedulerProcess:
     def _hub_said(self, message: Any) -> None:
         now = time.time()
         if isinstance(message, messages.Beat):
-            if (message.version, message.edition) == (self._core.version, self._edition):
-                self._gate.heard()
-                if self._self_test is None:
-                    self._begin_self_test()
+            if self._standing.beat(message) and self._self_test is None:
+                self._begin_self_test()
             return
         if isinstance(message, messages.Grants):
-            whole = self._parts.add(message)
-            if whole is not None:
-                self._put_in_force(whole, now)
+            self._standing.grants(message)
+            self._turn_later()
             return
         self._core.hub_message(message, now)
-        self._turn_later()
-
-    def _put_in_force(self, grants: messages.Grants, now: float) -> None:
-        """The gate first, then the sessions, then the tasks; the hub is told when all of it is done."""
-        self._core.hub_message(grants, now)
-        self._retired = list(grants.retired)
-        self._edition = grants.edition
-        self._keys_changed()
-        self._cut_strangers()
-        self._hub.send(messages.GrantsInForce(grants.version, grants.edition))
         self._turn_later()
 
     # --- the doors ---------------------------------------------------------------------------------------------
 
     def on_open(self, session: Session) -> None:
-        if session.role != "engine" and session.user not in self._core.grants:
-            raise _revoked()  # the gate let it in a moment before
+        self._standing.check(session)
         if session.role != "client":
             _same_versions(session)
         if session.role == "client":
@@ -343,10 +306,6 @@ class SchedulerProcess:
 
 def _send(session: Session, message: messages.Message, frame: Any) -> None:
     session.send(message, frame)
-
-
-def _revoked() -> Refused:
-    return Refused("your key was revoked", "ask the cluster's owner for a new connection file", code="revoked")
 
 
 def _same_versions(session: Session) -> None:

@@ -8,6 +8,7 @@ task that may have started is never placed again; if nobody can tell, it ends in
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from secure_ipp import limits
@@ -77,6 +78,10 @@ class Recovery:
 
     def by_uuid(self, uuid: str) -> messages.EngineRecord | None:
         return self._by_uuid.get(uuid)
+
+    def joined_without(self, join_keys: Collection[str]) -> list[str]:
+        """Engines of before the restart whose host joined with none of these."""
+        return [uuid for uuid, engine in self._by_uuid.items() if engine.agent not in join_keys]
 
     def reported(self, uuid: str) -> None:
         """It has said all that it holds."""

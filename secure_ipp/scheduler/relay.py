@@ -170,6 +170,13 @@ class Relay:
                 stream.reader = None
                 self._next_reader(stream)
 
+    def owner_gone(self, owner: str) -> None:
+        """Nobody may have its large results any more: their engines drop them."""
+        for place in [place for place in self._results if place[0] == owner]:
+            stream = self._results.pop(place)
+            if stream.engine.results.pop(stream.number, None) is not None and stream.engine.alive:
+                self._board.send_to(stream.engine.session, messages.Kept([stream.number]), None)
+
     def _next_reader(self, stream: ResultStream) -> None:
         while stream.waiting:
             peer = stream.waiting.pop(0)

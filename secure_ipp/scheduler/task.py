@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from secure_ipp.scheduler.dependencies import Waits
 from secure_ipp.scheduler.quota import Charge
-from secure_ipp.wire.messages import Kind
+from secure_ipp.wire.messages import ErrorInfo, Kind
 
 Mode = Literal["direct", "balanced", "broadcast"]
 
@@ -85,7 +85,7 @@ class Task(Struct, eq=False):
     watchers: list[Any] = []  # further sessions of the owner that asked for the outcome
     adopted: bool = False  # known from an engine's report after a restart; its body is not here
     aborting: bool = False  # its engine was asked to give it back for good
-    withdrawn: str = ""  # why, if it was not its owner who asked
+    withdrawn: ErrorInfo | None = None  # why, if it was not its owner who asked
     recalling: bool = False  # its engine was asked to give it back for another one
     written: int = 0  # characters that its engine has passed on as text
     shown: int = 0  # and as rich output

@@ -15,7 +15,7 @@ from typing import Any
 import zmq
 
 from secure_ipp import limits
-from secure_ipp.errors import ControllerUnreachable, ProtocolError, Refused, SecureIppError
+from secure_ipp.errors import REFUSALS, ControllerUnreachable, ProtocolError, Refused, Revoked, SecureIppError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.wire import messages, monitor, sockets
 from secure_ipp.wire.codec import PacketDecoder, decode_greeting_reply, encode_message, is_packet
@@ -256,14 +256,7 @@ class Connection:
                 if not self._welcomed:  # the door admits the key, and may be busy: another try would make it busier
                     self._end_attempt_in(limits.HELLO_SECONDS)
             elif event.event == monitor.HANDSHAKE_FAILED_AUTH:
-                self._fail(
-                    Refused(
-                        "the door refused this key",
-                        "the key is unknown, revoked or expired there, or the file is for another role; ask the "
-                        "cluster's owner for a new connection file",
-                        code="key-refused",
-                    )
-                )
+                self._fail(_key_refused(before=self._welcomed_at > 0))
             elif event.event in (
                 monitor.DISCONNECTED, monitor.CLOSED, monitor.HANDSHAKE_FAILED_PROTOCOL,
                 monitor.HANDSHAKE_FAILED_NO_DETAIL,
@@ -316,7 +309,7 @@ class Connection:
     def _on_greeting(self, frames: list[zmq.Frame]) -> None:
         reply = decode_greeting_reply(frames[0].bytes)
         if isinstance(reply, messages.Refusal):
-            self._fail(Refused(reply.reason, reply.advice, code=reply.code))
+            self._fail(REFUSALS.get(reply.code, Refused)(reply.reason, reply.advice, code=reply.code))
             return
         if self._welcomed or len(frames) != 1 or (reply.resumed and reply.session != self._session):
             raise ProtocolError("a welcome that was not asked for", code="malformed")
@@ -392,3 +385,14 @@ class Connection:
         self._take_what_came()
         if self._socket is socket:
             self._lose(_FALLEN)
+
+
+def _key_refused(*, before: bool) -> Refused:
+    """The gate said no; `before`: it had let this key in earlier."""
+    advice = "ask the cluster's owner for a new connection file"
+    if before:
+        return Revoked("your key was revoked or has expired: the door does not admit it any more", advice)
+    return Refused(
+        "the door refused this key",
+        f"the key is unknown, revoked or expired there, or the file is for another role; {advice}", code="key-refused",
+    )

@@ -54,7 +54,7 @@ def running(harness: Harness) -> Harness:
 
 
 def test_before_the_registry_is_read_there_is_no_beat_and_no_grant(harness: Harness) -> None:
-    assert harness.hub.beat() == []
+    assert harness.hub.beat(NOW) == []
     assert [type(message) for message in sent(harness.hub.scheduler_joined(50, NOW))] == [messages.HubRoster]
 
 
@@ -62,15 +62,15 @@ def test_grants_spread_after_they_are_on_record(harness: Harness) -> None:
     actions = harness.hub.registry_loaded(live(client("alice", "task"), version=3), NOW)
     assert [type(action) for action in actions] == [Write, Send, Send]
     assert [type(message) for message in sent(actions)] == [messages.Grants, messages.Beat]
-    assert harness.hub.beat() == [Send(messages.Beat(3, 1))]
+    assert harness.hub.beat(NOW) == [Send(messages.Beat(3, 1, NOW))]
 
 
 def test_an_unreadable_registry_stops_the_beat(running: Harness) -> None:
-    assert running.hub.beat()
+    assert running.hub.beat(NOW)
     actions = running.hub.registry_refused(EnvironmentProblem("gone"), NOW)
     assert sent(actions) == []
     assert written(actions) == [audit.RegistryRefused(at=NOW, reason="gone")]
-    assert running.hub.beat() == []
+    assert running.hub.beat(NOW) == []
     assert [type(message) for message in sent(running.hub.scheduler_joined(51, NOW))] == [messages.HubRoster]
     assert running.hub.status(NOW)["registry"] == {
         "version": None, "problem": "gone", "grants": [], "in_force": False,

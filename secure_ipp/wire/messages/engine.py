@@ -52,6 +52,13 @@ class Cancel(Message, frozen=True, tag="cancel"):
     """Give these back if they have not started; answered by `Cancelled`."""
 
     numbers: Numbers
+    interrupt: bool = False  # and interrupt the one of them that runs
+
+
+class Forget(Message, frozen=True, tag="forget"):
+    """Drop the functions of this owner."""
+
+    owner: UserId
 
 
 class EngineChunk(Message, frozen=True, tag="engine_chunk"):
@@ -92,7 +99,8 @@ class Dismiss(Message, frozen=True, tag="dismiss"):
 
 
 ToEngine = (
-    Assign | EngineFunction | Cancel | EngineChunk | EnginePull | EngineCredit | Kept | Registered | Dismiss | Goodbye
+    Assign | EngineFunction | Cancel | Forget | EngineChunk | EnginePull | EngineCredit | Kept | Registered | Dismiss
+    | Goodbye
 )
 
 

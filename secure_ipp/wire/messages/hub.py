@@ -172,6 +172,7 @@ class Beat(Message, frozen=True, tag="beat"):
 
     version: Count
     edition: Count = 0
+    time: Seconds = 0.0  # now, by the hub's clock mark
 
 
 class RecordsKept(Message, frozen=True, tag="records_kept"):
