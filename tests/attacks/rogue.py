@@ -86,6 +86,7 @@ class Rogue:
         self.welcome: messages.Welcome | None = None
         self.error: SecureIppError | None = None
         self.lost: list[str] = []
+        self.failed_at = 0.0  # monotonic
         self._changed = threading.Condition()
         self._loop = Loop()
         self.connection = Connection(
@@ -122,6 +123,7 @@ class Rogue:
         self._note(lambda: self.lost.append(reason))
 
     def on_failed(self, error: SecureIppError) -> None:
+        self.failed_at = time.monotonic()
         self._note(lambda: setattr(self, "error", error))
 
     def on_closed(self) -> None:
