@@ -28,6 +28,7 @@ log = logging.getLogger("secure_ipp.wire")
 
 _FIRST_ATTEMPT_SECONDS = 1.0  # from connect to welcome; later ones are longer
 _CONNECTED_SECONDS = limits.GATE_EARLY_SECONDS + 2.0  # a try that got so far as TCP: the gate may think so long
+_ADMITTED_SECONDS = 3 * limits.HELLO_SECONDS  # a try whose key was admitted: the door has much to read, or is ill
 _FALLEN = "the connection was closed"
 _LAST_TRY_SECONDS = 0.1  # less patience than this is not worth another try
 _READ_BATCH = 256  # zmq messages taken in before the loop turns
@@ -254,7 +255,7 @@ class Connection:
             elif event.event == monitor.HANDSHAKE_SUCCEEDED:
                 self._encrypted = True
                 if not self._welcomed:  # the door admits the key, and may be busy: another try would make it busier
-                    self._end_attempt_in(limits.HELLO_SECONDS)
+                    self._end_attempt_in(_ADMITTED_SECONDS)
             elif event.event == monitor.HANDSHAKE_FAILED_AUTH:
                 self._fail(_key_refused(before=self._welcomed_at > 0))
             elif event.event in (

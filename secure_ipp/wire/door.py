@@ -91,6 +91,7 @@ class Door:
         self.mark = self._outbox.mark  # this session has something to say at the end of the turn
         self._connections = Connections()
         self._unread = UnreadWatch()
+        self._all_read_at = loop.now()  # when last there was nothing more to read
         self._silent: Counter[str] = Counter()  # cut since the last sweep, by source
         self._by_routing_id: dict[bytes, Session] = {}
         self._by_token: dict[bytes, Session] = {}
@@ -139,6 +140,7 @@ class Door:
             try:
                 frames = sockets.receive(self._socket)
             except zmq.Again:
+                self._all_read_at = self._loop.now()
                 return True
             routing_id = frames[0].bytes
             session = self._by_routing_id.get(routing_id)
@@ -345,6 +347,7 @@ class Door:
         session.routing_id = session.connection = None
 
     def _sweep(self) -> None:
+        self._read()
         self._cut_silent()
         self._report_silent()
         for connection in self._unread.too_much(self._connections, self._heard_of):
@@ -362,7 +365,8 @@ class Door:
         return session.heard if session is not None else 0
 
     def _cut_silent(self) -> None:
-        overdue = self._connections.overdue(self._loop.now())
+        """Who said nothing in time; what came and has not been read yet is our delay, not theirs."""
+        overdue = self._connections.overdue(self._all_read_at)
         self._silent.update(connection.source for connection in overdue if connection.cut())
 
     def _report_silent(self) -> None:

@@ -142,6 +142,18 @@ def test_a_busy_door_is_waited_for_and_not_made_busier(stage):
     assert proxy.accepted == 1
 
 
+def test_a_door_that_is_behind_with_reading_takes_nobody_for_silent(stage, monkeypatch):
+    monkeypatch.setattr(limits, "HELLO_SECONDS", 0.3)
+    door = stage.door()
+    monkeypatch.setattr("secure_ipp.wire.door._READ_BATCH", 0)  # there is always more to read
+    peer = stage.peer(door, first_patience=60).start()
+    time.sleep(1.5)
+    assert door.record.all("incident") == []
+    monkeypatch.undo()
+    peer.record.wait("welcome")
+    assert door.record.all("incident") == []
+
+
 def test_several_doors_are_tried_in_turn(stage):
     door = stage.door()
     squatter = stage._keep(Squatter(b"HTTP/1.1 400 Bad Request\r\n\r\n", close=True))
