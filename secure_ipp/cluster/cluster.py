@@ -8,7 +8,6 @@ socket, pid file or throw-away key behind; even when the interpreter is killed, 
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import os
@@ -315,6 +314,8 @@ class Cluster:
 
     async def connect_client(self, **options: Any) -> Client:
         """As `connect_client_sync`, without holding up the event loop."""
+        import asyncio
+
         return await asyncio.to_thread(lambda: self.connect_client_sync(**options))
 
     def start_and_connect_sync(self, n: int | None = None, activate: bool = False) -> Client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 from collections.abc import Callable, Coroutine
@@ -19,6 +18,8 @@ def as_coroutine(
     """The coroutine whose ``_sync`` twin this is; it waits on a thread, so that the event loop goes on."""
 
     async def twin(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        import asyncio  # whoever awaits has it; for all others it would be a sixth of what they import
+
         return await asyncio.to_thread(method, self, *args, **kwargs)
 
     functools.update_wrapper(twin, method)
