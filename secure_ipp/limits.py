@@ -122,6 +122,7 @@ CONTROL_CONNECTIONS = 16  # served at once; the commands of one user on one mach
 # --- files and processes -----------------------------------------------------------------------------
 DERIVED_DEPTH = 4  # holders between the issuer and who holds a derived capability
 DERIVED_PER_PARENT = 64  # capabilities that one holder has handed on and that are in force
+REQUEST_BYTES = 16 * KIB  # a request for a key is far smaller
 CAPABILITY_BYTES = 64 * KIB  # a connection file is far smaller
 LOG_BYTES = 10 * MIB  # per process, then rotated
 LOG_FILES = 3

@@ -112,6 +112,25 @@ def sign_capability(issuer: SigningKey, *, keys: KeyPair, **values: Any) -> Capa
     return parse_capability(signed.as_dict(), now=0.0)
 
 
+def sign_public_part(issuer: SigningKey, public_key: CurvePublicKey, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of a capability but for its secret, which its holder alone has and adds.
+
+    Args:
+        issuer: the cluster's.
+        public_key: the holder's.
+        values: as for `sign_capability`.
+
+    Raises:
+        CapabilityError: the values make no capability.
+    """
+    stand_in = KeyPair.generate()
+    whole = sign_capability(issuer, keys=stand_in, **values)  # checks the values
+    draft = msgspec.structs.replace(whole, public_key=public_key)
+    signature = fields.sign(issuer, PURPOSE, _public_part(draft))
+    plain = msgspec.structs.replace(draft, signature=signature).as_dict()
+    return {name: value for name, value in plain.items() if name != "secret_key"}
+
+
 def dump_capability(capability: Capability) -> bytes:
     """The text of the file, **the secret included**; for `write_private` alone."""
     return fields.to_file(capability)

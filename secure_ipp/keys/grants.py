@@ -10,7 +10,7 @@ A derived grant names its parent, is signed by the parent's holder, and never sa
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -139,6 +139,17 @@ def sign_grant(
         networks=networks, signature="",
     )
     return _signed(draft, issuer, PURPOSE, cluster_id)
+
+
+def sign_again(issuer: IssuerKey, cluster_id: str, grant: Grant, *, now: float, **changes: Any) -> Grant:
+    """The next version of one of the issuer's grants, with these fields changed, signed.
+
+    Raises:
+        ValueError: a value is out of its bounds, or the grant is derived.
+    """
+    if grant.parent or changes.keys() & {"id", "role", "parent", "signature"}:
+        raise ValueError("a grant keeps its id, its role and its signer")
+    return _signed(msgspec.structs.replace(grant, made=int(now), **changes), issuer, PURPOSE, cluster_id)
 
 
 def sign_derived(

@@ -8,7 +8,7 @@ is on disk, and replace the file in one step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -23,7 +23,8 @@ from secure_ipp.keys.grants import Grant
 from secure_ipp.keys.issuer import BadSignature, IssuerKey, IssuerPublicKey
 from secure_ipp.keys.locks import Lock
 from secure_ipp.keys.places import ClusterPlace
-from secure_ipp.keys.private_files import MissingFile, read_private, write_private
+from secure_ipp.keys.private_files import MissingFile, read_private, remove_private, write_private
+from secure_ipp.keys.registry_mark import highest_written, mark_path, remember_written
 
 FORMAT: Literal["secure-ipp-registry/1"] = "secure-ipp-registry/1"
 PURPOSE = "registry/1"
@@ -55,7 +56,7 @@ class Registry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
         Args:
             place: the cluster's.
-            at_least: the highest version seen before.
+            at_least: the highest version seen before; that which was written on this host counts, too.
 
         Raises:
             NoKeys: the cluster has no keys.
@@ -69,7 +70,8 @@ class Registry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise RegistryError(
                 f"the registry {place.registry} is not there", "restore the cluster's directory from its copy"
             ) from None
-        return parse_registry(data, config.issuer_key, config.cluster_id, at_least=at_least)
+        seen = max(at_least, highest_written(place, config.cluster_id))
+        return parse_registry(data, config.issuer_key, config.cluster_id, at_least=seen)
 
     def grant(self, id: str) -> Grant | None:
         """The live grant of this id."""
@@ -88,12 +90,27 @@ class Registry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """
         if self.grant(grant.id) or self.named(grant.name):
             raise UsageError(f"there is a grant {grant.name!r} already", "choose another name, or revoke that one")
-        held = {other.key for other in self.grants} | set(self.retired)
-        if grant.key in held:
-            raise RegistryError("this public key was held here before", "make a new key pair", code="key-reused")
+        self._check_new_key(grant.key)
         return msgspec.structs.replace(
             self, version=self.version + 1, grants=(*self.grants, grant), signature=""
         )
+
+    def with_grant_replaced(self, grant: Grant) -> Registry:
+        """The next version, with another version of one grant; if its key is another, the old one is retired; unsigned.
+
+        Raises:
+            UsageError: there is no such grant, or the new name is another's.
+            RegistryError: the new key was ever held here.
+        """
+        old = self._known(grant.id)
+        if any(other.name == grant.name and other.id != grant.id for other in self.grants):
+            raise UsageError(f"there is a grant {grant.name!r} already", "choose another name")
+        retired = self.retired
+        if grant.key != old.key:
+            self._check_new_key(grant.key)
+            retired = (*retired, old.key)
+        grants = tuple(grant if other.id == grant.id else other for other in self.grants)
+        return msgspec.structs.replace(self, version=self.version + 1, grants=grants, retired=retired, signature="")
 
     def without_grant(self, id: str) -> Registry:
         """The next version, with that grant's key retired for ever; unsigned.
@@ -101,13 +118,32 @@ class Registry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Raises:
             UsageError: there is no such grant.
         """
-        gone = self.grant(id)
-        if gone is None:
-            raise UsageError(f"there is no grant {strict_json.shown(id, 40)!r}", "secure-ipp keys list shows them")
-        left = tuple(grant for grant in self.grants if grant.id != id)
+        return self.without({self._known(id).id})
+
+    def without(self, ids: Collection[str], keys: Collection[CurvePublicKey] = ()) -> Registry:
+        """The next version, without these grants; their keys, and `keys` (of derived grants), are retired; unsigned.
+
+        Raises:
+            UsageError: nothing of all that is left to be taken away.
+        """
+        left = tuple(grant for grant in self.grants if grant.id not in ids)
+        held = set(self.retired) | {grant.key for grant in left}
+        gone = [*(grant.key for grant in self.grants if grant.id in ids), *(key for key in keys if key not in held)]
+        if not gone:
+            raise UsageError("these grants are no longer in the registry", "secure-ipp keys list shows those that are")
         return msgspec.structs.replace(
-            self, version=self.version + 1, grants=left, retired=(*self.retired, gone.key), signature=""
+            self, version=self.version + 1, grants=left, retired=(*self.retired, *gone), signature=""
         )
+
+    def _known(self, id: str) -> Grant:
+        found = self.grant(id)
+        if found is None:
+            raise UsageError(f"there is no grant {strict_json.shown(id, 40)!r}", "secure-ipp keys list shows them")
+        return found
+
+    def _check_new_key(self, key: CurvePublicKey) -> None:
+        if key in {other.key for other in self.grants} | set(self.retired):
+            raise RegistryError("this public key was held here before", "make a new key pair", code="key-reused")
 
     def signed(self, issuer: IssuerKey) -> Registry:
         """This version, signed.
@@ -177,6 +213,7 @@ def change_registry(
         LockHeld: another process is changing it and does not end.
     """
     with Lock(place.registry_lock, wait=limits.REGISTRY_LOCK_SECONDS):
+        _remove_unfinished(place)
         old = Registry.load(place)
         new = change(old)
         if new.version <= old.version or new.cluster_id != old.cluster_id:
@@ -184,9 +221,17 @@ def change_registry(
         data = fields.to_file(new.signed(issuer))
         new = parse_registry(data, old.issuer_key, old.cluster_id, at_least=old.version + 1)
         write_private(place.registry, data, exclusive=False)
+        remember_written(place, new.cluster_id, new.version)
         if written is not None:
             written(new)
         return new
+
+
+def _remove_unfinished(place: ClusterPlace) -> None:
+    """Remove what a writer left that was killed; under the lock nobody else writes these."""
+    for path in (place.registry, mark_path(place)):
+        for left in path.parent.glob(f".{path.name}.*.new"):
+            remove_private(left)
 
 
 def _message(registry: Registry) -> bytes:

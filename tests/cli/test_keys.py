@@ -128,13 +128,6 @@ def test_words_of_ipyparallel_name_the_cluster(place, words):
     assert ClusterPlace(named).config.exists()
 
 
-@pytest.mark.parametrize("command", [(), ("init",), ("list",), ("show",)])
-def test_help_has_examples(command):
-    result = run(*command, "--help")
-    assert result.exit_code == 0
-    assert ("secure-ipp keys" in result.output) == bool(command)
-
-
 @pytest.mark.parametrize(
     ("error", "code"),
     [

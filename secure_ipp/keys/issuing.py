@@ -1,0 +1,86 @@
+"""Issuing: a new identity, its grant in the registry, and its capability file.
+
+The key pair of `issue` is made here and its secret half is written to the file alone.  Where the holder makes it
+instead, see `requests`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from secure_ipp.keys.capability import dump_capability, sign_capability
+from secure_ipp.keys.cluster_keys import load_server
+from secure_ipp.keys.config import ClusterConfig
+from secure_ipp.keys.curve import CurvePublicKey, KeyPair
+from secure_ipp.keys.desk import Applied, Desk, check_free
+from secure_ipp.keys.grants import Grant, sign_grant
+from secure_ipp.keys.holder import HolderKey
+from secure_ipp.keys.orders import Order
+from secure_ipp.keys.places import ClusterPlace
+from secure_ipp.keys.private_files import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A grant that was made or changed.
+
+    Attributes:
+        grant: as it stands in the registry now.
+        file: what was written: a capability, or an answer.
+        applied: whether it is in force.
+        issuer: the fingerprint that its holder compares.
+    """
+
+    grant: Grant
+    file: str
+    applied: Applied
+    issuer: str
+
+
+def issue(desk: Desk, order: Order, out: Path, now: float) -> Issued:
+    """Make an identity and write its capability file.
+
+    Args:
+        desk: the owner's.
+        order: what it may do.
+        out: the new private file.
+        now: seconds since the epoch.
+
+    Raises:
+        UsageError: its name is taken.
+        AlreadyThere: the file is.
+        SecureIppError: it cannot be written, or is not in force (see `Desk.publish`).
+    """
+    check_free(out)
+    issuer, config = desk.issuer(), desk.config()
+    keys = KeyPair.generate()
+    grant = sign_grant(
+        issuer, config.cluster_id, key=keys.public, now=now,
+        signing_key=HolderKey.of(keys.secret).public() if order.role == "client" else None, **order.of_grant(),
+    )
+    capability = sign_capability(issuer, keys=keys, **file_values(desk.place, config, grant, order.ssh))
+    applied = desk.publish(
+        issuer, out, dump_capability(capability), lambda registry: registry.with_grant(grant),
+        lambda registry: registry.grant(grant.id) is not None,
+    )
+    return Issued(grant, str(out), applied, issuer.fingerprint)
+
+
+def file_values(place: ClusterPlace, config: ClusterConfig, grant: Grant, ssh: str) -> dict[str, Any]:
+    """What a capability file says of a grant and of the way to the cluster, without the keys of its holder."""
+    port = config.client_port if grant.role == "client" else config.engine_port
+    return {
+        "cluster": config.cluster, "cluster_id": config.cluster_id, "role": grant.role, "name": grant.name,
+        "rights": grant.rights, "expires": grant.expires, "server_keys": server_keys(place), "door": config.doors(port),
+        "ssh": ssh,
+    }
+
+
+def server_keys(place: ClusterPlace) -> tuple[CurvePublicKey, ...]:
+    """The public keys by which new files know the doors: the current one first.
+
+    Raises:
+        NoKeys, KeyFileError, PrivateFileError: the server's key cannot be read.
+    """
+    return (load_server(place).keys.public,)
