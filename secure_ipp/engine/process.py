@@ -1,7 +1,8 @@
-"""An engine: its main thread runs tasks, a second one talks with the scheduler.
+"""An engine: its main thread runs tasks, and talks with the scheduler between them; a second one does during long ones.
 
 Laws.
-- Nothing of a task is lost between the threads: output first, then its result, in the order of the tasks.
+- Output of a task goes first, then its result, in the order of the tasks.
+- Short tasks in a row do not keep a result waiting for longer than a moment.
 - The engine ends when the scheduler dismisses it, when its scheduler cannot be found any more, or at once when its
   agent is gone.
 """
@@ -12,11 +13,11 @@ import atexit
 import contextlib
 import logging
 import os
-import queue
 import signal
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from typing import Any
 
@@ -25,7 +26,8 @@ import msgspec
 from secure_ipp import hardening, limits
 from secure_ipp.engine import apart
 from secure_ipp.engine.bootstrap import EngineBootstrap, EngineEvent, read_line, send_line
-from secure_ipp.engine.executor import Executor, Finished
+from secure_ipp.engine.executor import Executor
+from secure_ipp.engine.helm import Helm
 from secure_ipp.engine.link import EngineLink
 from secure_ipp.engine.logs import log_to
 from secure_ipp.engine.shared_page import SharedPage
@@ -38,7 +40,8 @@ from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.loop import Loop
 
 log = logging.getLogger("secure_ipp.engine")
-_SWITCH_SECONDS = 0.0005  # how long running Python keeps the thread that talks waiting
+_SWITCH_SECONDS = 0.0005  # how long running Python keeps the other thread waiting
+_MOMENT_SECONDS = 0.001  # short tasks may run in a row for so long before the engine talks again
 _LAST_SECONDS = 2.0  # dismissed, a task may go on for so long
 
 
@@ -52,13 +55,14 @@ class Engine:
         shell.sink = self._capture
         self._executor = Executor(shell, self._capture, page)
         self._board = TaskBoard()
-        self._ready: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._done: deque[Finished] = deque()
-        self._sending = False
+        self._ready: deque[Task | None] = deque()
+        self._talk_at = 0.0  # even if tasks are ready
+        self._status = 0
         self._loop = Loop()
+        self._helm = Helm(self._loop)
         self._link = EngineLink(
             self._loop, self._board, self._capture,
-            report=self._report(), start=self._ready.put, registered=self._registered, end=self._end,
+            report=self._report(), start=self._ready.append, registered=self._registered, end=self._end,
             interrupt=self._executor.interrupt,
         )
 
@@ -68,53 +72,58 @@ class Engine:
         close_input()
         self._executor.take_signals()
         sys.setswitchinterval(_SWITCH_SECONDS)
-        self._status = 0
         pid = os.getpid()
-        talker = threading.Thread(target=self._talk, name="secure-ipp-io", daemon=True)
-        talker.start()
-        while (task := self._ready.get()) is not None:
+        self._helm.take()
+        self._connect()
+        threading.Thread(target=self._watch, name="secure-ipp-mate", daemon=True).start()
+        while (task := self._next()) is not None:
             if not self._board.claim(task):
                 continue
+            self._helm.leave()
             finished = self._executor.run(task)
             if os.getpid() != pid:
                 os._exit(0)  # user code forked, and the child came back as if it were the engine
-            self._done.append(finished)
+            self._helm.take()
+            self._link.finished(finished)
             self._board.finished()
             del task, finished
-            if not self._sending:
-                self._sending = True
-                self._loop.call_threadsafe(self._send)
+        self._loop.turn(0)  # last words
+        self._helm.leave()
         return self._status
 
-    def _send(self) -> None:
-        self._sending = False
-        done = self._done
-        while done:
-            self._link.finished(done.popleft())
+    def _next(self) -> Task | None:
+        """The next task; None: it is over.  Talks before, if nothing is ready or it is time."""
+        while not self._ready or time.monotonic() >= self._talk_at:
+            self._loop.end_turn()  # results leave before anything else is looked at
+            self._loop.turn(0.0 if self._ready else None)
+            self._talk_at = time.monotonic() + _MOMENT_SECONDS
+        return self._ready.popleft()
 
-    # --- the thread that talks -----------------------------------------------------------------------------
-
-    def _talk(self) -> None:
+    def _watch(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the thread that runs tasks
         try:
-            told = self._bootstrap
-            secret = CurveSecretKey.from_text(told.secret_key)
-            connection = Connection(
-                self._loop, doors=told.doors, server_key=CurvePublicKey.from_text(told.server_key),
-                keys=KeyPair(CurvePublicKey.from_text(told.public_key), secret), role="engine",
-                receives=messages.ToEngine, handler=self._link, first_patience=limits.AGENT_PATIENCE_SECONDS,
-                patience=limits.AGENT_PATIENCE_SECONDS,
-            )
-            self._link.connection = connection
-            self._agent.setblocking(False)
-            self._loop.add_reader(self._agent.fileno(), self._agent_spoke)
-            for descriptor in self._capture.readers:
-                self._loop.add_reader(descriptor, self._capture.drain)
-            connection.start()
-            self._loop.run()
+            self._helm.watch()
         except BaseException:
             log.critical("the engine's connection broke", exc_info=True)
             os._exit(1)
+
+    # --- whoever is at the helm ----------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        told = self._bootstrap
+        secret = CurveSecretKey.from_text(told.secret_key)
+        connection = Connection(
+            self._loop, doors=told.doors, server_key=CurvePublicKey.from_text(told.server_key),
+            keys=KeyPair(CurvePublicKey.from_text(told.public_key), secret), role="engine",
+            receives=messages.ToEngine, handler=self._link, first_patience=limits.AGENT_PATIENCE_SECONDS,
+            patience=limits.AGENT_PATIENCE_SECONDS,
+        )
+        self._link.connection = connection
+        self._agent.setblocking(False)
+        self._loop.add_reader(self._agent.fileno(), self._agent_spoke)
+        for descriptor in self._capture.readers:
+            self._loop.add_reader(descriptor, self._capture.drain)
+        connection.start()
 
     def _agent_spoke(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionError):
@@ -144,7 +153,7 @@ class Engine:
         if event is not None:
             self._say(event)
         self._status = status
-        self._ready.put(None)
+        self._ready.append(None)
         self._loop.call_later(_LAST_SECONDS, lambda: os._exit(status))
 
 

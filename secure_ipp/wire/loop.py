@@ -114,6 +114,10 @@ class Loop:
         for _ in range(len(self._calls)):  # those that come meanwhile wait for the next turn
             self._calls.popleft()()
         self._run_timers()
+        self.end_turn()
+
+    def end_turn(self) -> None:
+        """Do what is due at the end of the turn; at once, for what was queued between two turns."""
         while self._turn_end:
             due, self._turn_end = self._turn_end, []
             for callback in due:
