@@ -33,20 +33,19 @@ if TYPE_CHECKING:
         TaskRejectError,
         TaskTimeout,
         TimeoutError,
-        UnmetDependency,
     )
     from secure_ipp.client.executor import ViewExecutor
     from secure_ipp.client.mapresult import AsyncMapResult
     from secure_ipp.client.remotefunction import ParallelFunction, RemoteFunction, parallel, remote
-    from secure_ipp.errors import SecureIppError
-    from secure_ipp.payload.markers import Reference, depend, dependent, interactive, require
+    from secure_ipp.errors import PolicyError, SecureIppError
+    from secure_ipp.payload.markers import Reference, UnmetDependency, depend, dependent, interactive, require
+    from secure_ipp.payload.objects import UntrustedResult
 
 version_info = tuple(int(part) if part.isdigit() else part for part in __version__.split("."))
 
 _ERRORS = (
     "CompositeError", "DependencyTimeout", "EngineError", "ImpossibleDependency", "InvalidDependency", "KernelError",
     "NoEnginesRegistered", "RemoteError", "TaskAborted", "TaskRejectError", "TaskTimeout", "TimeoutError",
-    "UnmetDependency",
 )
 
 _PLACES = {
@@ -63,9 +62,12 @@ _PLACES = {
     "DirectView": "secure_ipp.client.directview",
     "LoadBalancedView": "secure_ipp.client.balancedview",
     "ParallelFunction": "secure_ipp.client.remotefunction",
+    "PolicyError": "secure_ipp.errors",
     "Reference": "secure_ipp.payload.markers",
     "RemoteFunction": "secure_ipp.client.remotefunction",
     "SecureIppError": "secure_ipp.errors",
+    "UnmetDependency": "secure_ipp.payload.markers",
+    "UntrustedResult": "secure_ipp.payload.objects",
     "ViewExecutor": "secure_ipp.client.executor",
     "depend": "secure_ipp.payload.markers",
     "dependent": "secure_ipp.payload.markers",
@@ -97,6 +99,7 @@ __all__ = [
     "LoadBalancedView",
     "NoEnginesRegistered",
     "ParallelFunction",
+    "PolicyError",
     "Reference",
     "RemoteError",
     "RemoteFunction",
@@ -106,6 +109,7 @@ __all__ = [
     "TaskTimeout",
     "TimeoutError",
     "UnmetDependency",
+    "UntrustedResult",
     "ViewExecutor",
     "__version__",
     "depend",

@@ -13,9 +13,11 @@ from secure_ipp.client.errors import (
     TaskRejectError,
     TaskTimeout,
     TimeoutError,
-    UnmetDependency,
     collect_exceptions,
 )
+from secure_ipp.errors import PolicyError
+from secure_ipp.payload.markers import UnmetDependency
+from secure_ipp.payload.objects import UntrustedResult
 
 __all__ = [
     "CompositeError",
@@ -25,11 +27,13 @@ __all__ = [
     "InvalidDependency",
     "KernelError",
     "NoEnginesRegistered",
+    "PolicyError",
     "RemoteError",
     "TaskAborted",
     "TaskRejectError",
     "TaskTimeout",
     "TimeoutError",
     "UnmetDependency",
+    "UntrustedResult",
     "collect_exceptions",
 ]

@@ -17,6 +17,7 @@ from secure_ipp.client.progress import progress_bar
 from secure_ipp.client.session import answer
 from secure_ipp.client.taskfacts import TaskFacts
 from secure_ipp.client.tasks import Task
+from secure_ipp.client.trust import said
 from secure_ipp.errors import SecureIppError
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ class AsyncResult(futures.Future[Any], TaskFacts):
                 self._listening -= 1
 
     def get(
-        self, timeout: float | None = None, return_exceptions: bool | None = None, return_when: str | None = None
+        self, timeout: float | None = None, return_exceptions: bool | None = None, return_when: str | None = None, *,
+        results: str | None = None, allow: Any = None,
     ) -> Any:
         """The result.
 
@@ -151,11 +153,15 @@ class AsyncResult(futures.Future[Any], TaskFacts):
             timeout: seconds; None or negative: as long as it takes.
             return_exceptions: put errors among the values.
             return_when: FIRST_EXCEPTION raises as soon as a task has failed.
+            results, allow: what it may hold, from now on (see `Client`).
 
         Raises:
             TimeoutError: it is not there in time.
+            UntrustedResult: it holds more than it may.
             RemoteError: the task failed; CompositeError: some of several did.
         """
+        if results is not None or allow is not None:
+            self._trust, self._values = said(self._trust_of(self._tasks[0]), results, allow), None
         keep = self._return_exceptions if return_exceptions is None else return_exceptions
         limit = _limit(timeout)
         if return_when == futures.FIRST_EXCEPTION and not keep:
@@ -171,13 +177,12 @@ class AsyncResult(futures.Future[Any], TaskFacts):
         return self._reconstruct(values)
 
     def _value(self, task: Task) -> Any:
-        return task.result(self._session.trust)
+        return task.result(self._trust_of(task))
 
     def _all_values(self) -> list[Any]:
         if self._values is None:
-            trust = self._session.trust
-            self._values = [task.result(trust) for task in self._tasks]
-            self._errors = [task.result(trust) for task in self._tasks if task.bad]
+            self._values = [self._value(task) for task in self._tasks]
+            self._errors = [value for task, value in zip(self._tasks, self._values, strict=True) if task.bad]
         return self._values
 
     def _raise(self, errors: Sequence[Any]) -> NoReturn:
@@ -231,7 +236,7 @@ class AsyncResult(futures.Future[Any], TaskFacts):
     @property
     def sent(self) -> bool:
         """Have the arguments left this process, so that they may be changed?"""
-        return all(task.outcome is not None or _has_left(task) for task in self._tasks)
+        return all(task.sent for task in self._tasks)
 
     def wait_for_send(self, timeout: float | None = -1) -> bool:
         """Wait until `sent`.
@@ -387,11 +392,6 @@ class AsyncHubResult(AsyncResult):
     @property
     def sent(self) -> bool:
         return True
-
-
-def _has_left(task: Task) -> bool:
-    request = task.request  # None until the I/O thread has taken it, and again when the task has ended
-    return request is not None and request.delivered
 
 
 def _limit(timeout: float | None) -> float | None:

@@ -75,15 +75,15 @@ class LoadBalancedView(View):
             follow_ids, after_flags, follow_flags,
         )
 
-    def _call(self, f: Callable[..., Any], label: str | None = None) -> Call:
+    def _call_of(self, f: Callable[..., Any], label: str | None = None) -> Call:
         after, follow = as_dependency(self.after), as_dependency(self.follow)
-        return Call(name_of(f), "apply", self._label(label), after=after, follow=follow)
+        return self._call(name_of(f), "apply", label, after=after, follow=follow)
 
     def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], block: bool) -> Any:
         packed = pack_call(f, args, kwargs)
         session = self.client.session
         placement = self._placement()
-        tasks = session.new_tasks(self._call(f), [-1])
+        tasks = session.new_tasks(self._call_of(f), [-1])
         request = submission.balanced(tasks[0], packed, placement)
         result = AsyncResult(self.client, tasks, tasks[0].call.name, single=True, targets=self.targets, owner=True)
         session.submit([request])
@@ -124,7 +124,7 @@ class LoadBalancedView(View):
             sizes = [min(chunk, length - start) for start in starts]
         pack = submission.packer(for_chunks(f) if elementwise and not whole else f)
         session, placement = self.client.session, self._placement()
-        call = self._call(f, label)
+        call = self._call_of(f, label)
         tasks = session.new_tasks(call, [-1] * (length if whole else len(sizes)))
         result = AsyncMapResult(
             self.client, tasks, call.name, partition=None if whole else partition("b"), sizes=sizes, ordered=ordered,
@@ -154,7 +154,7 @@ class LoadBalancedView(View):
         pack, session = submission.packer(f), self.client.session
 
         def submit(arguments: tuple[Any, ...]) -> AsyncResult:
-            tasks = session.new_tasks(self._call(f), [-1])
+            tasks = session.new_tasks(self._call_of(f), [-1])
             request = submission.balanced(tasks[0], pack(arguments), self._placement())
             result = AsyncResult(self.client, tasks, tasks[0].call.name, single=True, owner=True)
             session.submit([request])

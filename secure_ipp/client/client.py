@@ -21,6 +21,7 @@ from secure_ipp.client.history import History
 from secure_ipp.client.known import AllMetadata, Results
 from secure_ipp.client.progress import is_interactive, progress_bar
 from secure_ipp.client.session import Session
+from secure_ipp.client.terminal import line
 from secure_ipp.errors import UsageError
 
 
@@ -38,8 +39,10 @@ class Client(Controls):
         profile, cluster_id: ipyparallel's words for a cluster's name.
         cluster: the cluster's name, or a `Cluster`.
         timeout: seconds to look for the controller.
-        results: "any" unpickles whatever engines return, "data" plain data only; by default "any" if this user made
-            the cluster's keys on this machine, else "data".
+        results: "any" unpickles whatever engines return and shows whatever they display, "data" plain data, texts and
+            pictures only; by default "any" if this user made the cluster's keys on this machine, else "data".
+        allow: what "data" may hold besides: names such as "pandas.core.frame:DataFrame", classes or functions; exact,
+            since they are called with whatever an engine says.  Views, and `AsyncResult.get`, take both words too.
 
     Attributes:
         block: what views made from it do by default.
@@ -56,7 +59,7 @@ class Client(Controls):
         ipython_dir: str | None = None, context: Any = None, debug: bool = False, sshserver: str | None = None,
         sshkey: str | None = None, password: str | None = None, paramiko: bool | None = None,
         timeout: float = limits.CONNECT_SECONDS, cluster_id: str | None = None, cluster: Any = None,
-        results: str | None = None,
+        results: str | None = None, allow: Any = None,
     ) -> None:
         try:
             refuse_tunnels(sshserver=sshserver, sshkey=sshkey, password=password, paramiko=paramiko)
@@ -77,7 +80,7 @@ class Client(Controls):
         self.block = False
         self.debug = debug
         self.history = History()
-        self.session = Session(capability, trust_of(capability, results))
+        self.session = Session(capability, trust_of(capability, results, allow))
         self._orphan = weakref.finalize(self, _orphan, self.session)
         self._orphan.atexit = False  # the session closes itself then
         self.results = Results(self.session)
@@ -165,7 +168,8 @@ class Client(Controls):
             return ids[number]
         if number not in self.session.receiver.roster.engines:
             why = self.session.receiver.roster.reasons.get(number, "")
-            raise NoSuchEngine(f"No such engine: {number}" + (f" ({why})" if why else ""), "client.ids has those there")
+            told = f"No such engine: {number}" + (f" ({line(why)})" if why else "")
+            raise NoSuchEngine(told, "client.ids has those there")
         return number
 
     def need_engines(self) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from secure_ipp.client.terminal import line
+from secure_ipp.client.trust import said
 from secure_ipp.errors import UsageError
 from secure_ipp.keys.capability import Capability, load_capability, parse_capability
 from secure_ipp.keys.owned import made_here
@@ -84,19 +86,13 @@ def refuse_tunnels(**given: Any) -> None:
         )
 
 
-def trust_of(capability: Capability, results: str | None) -> Trust:
+def trust_of(capability: Capability, results: str | None, allow: Any = None) -> Trust:
     """What results may hold (S19): anything only if its user said so, or made the cluster's keys here.
 
     Raises:
-        UsageError: there is no such trust.
+        UsageError: there is no such trust, or a name cannot be allowed.
     """
-    if results is None:
-        return "any" if made_here(capability) else "data"
-    if results == "any":
-        return "any"
-    if results == "data":
-        return "data"
-    raise UsageError(f"results={results!r} is not known", 'say "any" (unpickle anything) or "data" (plain data only)')
+    return said("any" if made_here(capability) else "data", results, allow)
 
 
 def warn_of_python(welcome: Welcome) -> None:
@@ -104,7 +100,7 @@ def warn_of_python(welcome: Welcome) -> None:
     ours, theirs = platform.python_version_tuple()[:2], tuple(welcome.python.split(".")[:2])
     if theirs != ours:
         warnings.warn(
-            f"the cluster runs Python {welcome.python}, this client {platform.python_version()}: "
+            f"the cluster runs Python {line(welcome.python)}, this client {platform.python_version()}: "
             "functions may fail there",
             RuntimeWarning, stacklevel=4,
         )

@@ -74,7 +74,7 @@ class DirectView(View):
     # --- calls -------------------------------------------------------------------------------------------------
 
     def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], block: bool) -> Any:
-        return self._send(Call(name_of(f), "apply", self._label()), pack_call(f, args, kwargs), None, block)
+        return self._send(self._call(name_of(f), "apply"), pack_call(f, args, kwargs), None, block)
 
     def map(
         self, f: Callable[..., Any], *sequences: Any, block: bool | None = None, track: bool = False,
@@ -99,7 +99,7 @@ class DirectView(View):
         engines = self._engines()[0][: max(1, len(cut[0]))]
         parts = list(zip(*(way.split(one, len(engines)) for one in cut), strict=True)) if len(cut[0]) else []
         pack = submission.packer(for_chunks(f) if elementwise else f)
-        call = Call(name_of(f), "apply", self._label(label))
+        call = self._call(name_of(f), "apply", label)
         tasks, requests = self._send_each(call, (pack(tuple(part)) for part in parts), engines[: len(parts)])
         result = AsyncMapResult(
             self.client, tasks, call.name, partition=way, sizes=[len(part[0]) for part in parts], ordered=ordered,
@@ -118,7 +118,7 @@ class DirectView(View):
         Args:
             silent: the cell's value is not shown and not counted.
         """
-        call = Call("execute", "execute", self._label(label), code=code)
+        call = self._call("execute", "execute", label, code=code)
         packed = pack_execute(code, silent=silent, store_history=not silent)
         result: AsyncResult = self._send(call, packed, targets, self._blocks(block), get=False)
         return result
@@ -141,7 +141,7 @@ class DirectView(View):
         """
         if not isinstance(ns, Mapping):
             raise _NotADict(f"push takes a dict of names, not {type(ns).__name__!r}")
-        return self._send(Call("push", "push", self._label()), pack_push(ns), targets, self._blocks(block))
+        return self._send(self._call("push", "push"), pack_push(ns), targets, self._blocks(block))
 
     def pull(self, names: str | Iterable[str], targets: Any = None, block: bool | None = None) -> Any:
         """The value of a name, or a list of values for several names, from each engine."""
@@ -149,7 +149,7 @@ class DirectView(View):
 
     def _pull(self, names: str | Iterable[str], targets: Any, block: bool) -> Any:
         wanted = names if isinstance(names, str) else list(names)
-        return self._send(Call("pull", "pull", self._label()), pack_pull(wanted), targets, block)
+        return self._send(self._call("pull", "pull"), pack_pull(wanted), targets, block)
 
     def update(self, ns: Mapping[str, Any]) -> Any:
         """As `push`, waiting as `block` says."""
@@ -167,7 +167,7 @@ class DirectView(View):
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
         """Empty the engines' namespaces."""
-        value = self._send(Call("clear", "clear", self._label()), pack_clear(), targets, self._blocks(block))
+        value = self._send(self._call("clear", "clear"), pack_clear(), targets, self._blocks(block))
         return None if self._blocks(block) else value
 
     def scatter(
@@ -184,7 +184,7 @@ class DirectView(View):
         packed = [
             pack_push({key: part[0] if flatten and len(part) == 1 else part}) for part in parts
         ]
-        call = Call("scatter", "push", self._label())
+        call = self._call("scatter", "push")
         tasks, requests = self._send_each(call, packed, engines)
         result = AsyncResult(self.client, tasks, call.name, single=single, targets=engines, owner=True)
         self.client.session.submit(requests)
@@ -195,7 +195,7 @@ class DirectView(View):
     def gather(self, key: str, dist: str = "b", targets: Any = None, block: bool | None = None) -> Any:
         """Put together the parts that the engines have under one name."""
         engines, _ = self._engines(targets)
-        call = Call("gather", "pull", self._label(), broadcast=self._broadcast)
+        call = self._call("gather", "pull", broadcast=self._broadcast)
         tasks, request = submission.direct(self.client.session, call, pack_pull(key), engines)
         result = AsyncMapResult(self.client, tasks, call.name, partition=partition(dist))
         self.client.session.submit([request])

@@ -289,7 +289,7 @@ def _rebuilt(kind: type[RemoteError], ename: str, evalue: str, traceback: str, i
 
 
 def _one_line(error: BaseException) -> str:
-    text = str(error) if isinstance(error, RemoteError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, RemoteError) else harmless(f"{type(error).__name__}: {error}")
     return text.splitlines()[0] if text else type(error).__name__
 
 

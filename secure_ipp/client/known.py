@@ -29,7 +29,7 @@ class Results(Mapping[str, Any]):
         task = self._task(task_id)
         if task is None:
             raise UnknownTask(f"no result of {task_id} is held here")
-        return task.result(self._session.trust)
+        return task.result(task.call.trust or self._session.trust)
 
     def __contains__(self, task_id: object) -> bool:
         return isinstance(task_id, str) and self._task(task_id) is not None
@@ -51,7 +51,7 @@ class AllMetadata(Mapping[str, Metadata]):
         task = self._session.task(task_id)
         if task is None:
             raise UnknownTask(f"nothing of {task_id} is held here")
-        return metadata_of(task)
+        return metadata_of(task, as_sent=(task.call.trust or self._session.trust) == "any")
 
     def __iter__(self) -> Iterator[str]:
         return iter([*list(self._session.receiver.ledger.open), *list(self._session.receiver.finished)])

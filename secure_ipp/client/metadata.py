@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from secure_ipp.client.terminal import harmless
+
 if TYPE_CHECKING:
     from secure_ipp.client.tasks import Task
 
@@ -49,13 +51,19 @@ def received_at(task: Task) -> float:
     return min(task.received, task.outcome.completed)
 
 
-def metadata_of(task: Task) -> Metadata:
-    """The state of a task as of now."""
+def metadata_of(task: Task, *, as_sent: bool = False) -> Metadata:
+    """The state of a task as of now.
+
+    Args:
+        as_sent: what the engine printed is given as it came; else harmless for a terminal (S31).
+    """
     outcome, printed, call = task.outcome, task.printed, task.call
     stdout = "".join(printed.stdout) if printed else ""
     stderr = "".join(printed.stderr) if printed else ""
     if outcome is not None:
         stdout, stderr = stdout or outcome.stdout, stderr or outcome.stderr
+    if not as_sent:
+        stdout, stderr = harmless(stdout), harmless(stderr)
     return Metadata(
         msg_id=task.id,
         submitted=_time(submitted_at(task)),

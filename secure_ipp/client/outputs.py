@@ -1,29 +1,71 @@
 """Showing what engines printed and displayed.
 
-Engine output is untrusted (S31): terminals get text without control sequences other than colour; notebooks get text
-and raster images, and active content (HTML, SVG, JavaScript, widgets) only where results are trusted.
+Engine output is untrusted (S31).  Laws:
+- terminals get text without control sequences other than colour, whatever is trusted;
+- notebooks get text and raster images; all else (HTML, SVG, JavaScript, LaTeX, Markdown, JSON, widgets) only where
+  results are trusted (`results="any"`, see `trust`), and what was left out is said, by its kind.
+There are no comms: an engine cannot open a channel to a notebook.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from secure_ipp.client.images import IMAGE_SIDE, is_picture
 from secure_ipp.client.terminal import harmless
 
 if TYPE_CHECKING:
     from secure_ipp.client.tasks import Task
 
-_PASSIVE = ("text/plain", "image/png", "image/jpeg", "image/gif")
+_PICTURES = ("image/png", "image/jpeg")
+_KIND = re.compile(r"[a-z]+/[a-zA-Z0-9.+-]{1,64}")
+_KINDS_SAID = 8
 
 
-def without_active_content(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The representations that a front end shows without running anything."""
-    shown = {kind: data[kind] for kind in _PASSIVE if kind in data}
-    if "text/plain" in shown:
-        shown["text/plain"] = harmless(str(shown["text/plain"]))
-    return shown
+def passive(bundle: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a front end may show of an untrusted engine's output: (representations, their metadata).
+
+    Args:
+        bundle: a display's or a result's, with "data" and "metadata" (unverified).
+
+    Returns:
+        Text and real pictures, the latter with no other metadata than their size; the text says what was left out.
+    """
+    found, about = bundle.get("data"), bundle.get("metadata")
+    data = found if isinstance(found, dict) else {}
+    shown: dict[str, Any] = {kind: data[kind] for kind in _PICTURES if is_picture(kind, data.get(kind))}
+    text = harmless(str(data["text/plain"])) if "text/plain" in data else ""
+    left_out = not_shown(kind for kind in data if kind not in shown and kind != "text/plain")
+    text = "\n".join(filter(None, [text, left_out]))
+    if text:
+        shown["text/plain"] = text
+    metadata = {kind: _size(about.get(kind)) for kind in shown} if isinstance(about, dict) else {}
+    return shown, {kind: size for kind, size in metadata.items() if size}
+
+
+def not_shown(kinds: Iterable[object]) -> str:
+    """A sentence about the kinds of output that are not shown; empty if there are none."""
+    known = [kind if isinstance(kind, str) and _KIND.fullmatch(kind) else "a kind without a proper name"
+             for kind in kinds]
+    if not known:
+        return ""
+    more = f" and {len(known) - _KINDS_SAID} more" if len(known) > _KINDS_SAID else ""
+    return (
+        f"[not shown: {', '.join(dict.fromkeys(known[:_KINDS_SAID]))}{more}; text and pictures are shown, the rest"
+        ' where engines are trusted: results="any"]'
+    )
+
+
+def _size(about: object) -> dict[str, int]:
+    if not isinstance(about, dict):
+        return {}
+    return {
+        name: about[name] for name in ("width", "height")
+        if type(about.get(name)) is int and 0 < about[name] <= IMAGE_SIDE
+    }
 
 
 class Show:
@@ -96,10 +138,11 @@ class Show:
     def _result(self, task: Task) -> None:
         if task.printed and task.printed.result:
             bundle = task.printed.result
-            text = harmless(str(bundle.get("data", {}).get("text/plain", "")))
             if in_notebook():
                 display_bundle(bundle, trusted=self._trusted)
             else:
+                data = bundle.get("data")
+                text = harmless(str(data.get("text/plain", ""))) if isinstance(data, dict) else ""
                 count = task.outcome.execution_count if task.outcome else 0
                 print(f"Out[{task.engine}:{count}]: {text}")
 
@@ -128,8 +171,10 @@ def display_bundle(bundle: Mapping[str, Any], *, trusted: bool) -> None:
     if in_notebook():
         from IPython.display import publish_display_data
 
-        publish_display_data(  # type: ignore[no-untyped-call]
-            dict(data) if trusted else without_active_content(data), bundle.get("metadata", {})
-        )
+        shown, about = (dict(data), bundle.get("metadata", {})) if trusted else passive(bundle)
+        if shown:
+            publish_display_data(shown, about)  # type: ignore[no-untyped-call]
     elif "text/plain" in data:
         print(harmless(str(data["text/plain"])))
+    elif data:
+        print(passive({"data": dict.fromkeys(data)})[0]["text/plain"])

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from secure_ipp.client.terminal import line
 from secure_ipp.errors import (
     CapabilityError,
     ControllerUnreachable,
@@ -108,7 +109,7 @@ class Questions:
 def error_of(failure: messages.Failure) -> SecureIppError:
     """The error of our tree that a failure names."""
     kind = _KINDS.get(failure.code, SecureIppError)
-    return kind(failure.reason, failure.advice, code=failure.code)
+    return kind(line(failure.reason), line(failure.advice), code=line(failure.code))
 
 
 def _end(future: Future[Any], value: Any = None, *, error: SecureIppError | None = None) -> None:

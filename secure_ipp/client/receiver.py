@@ -20,7 +20,7 @@ from secure_ipp.client.ledger import Ledger, Request
 from secure_ipp.client.questions import Questions, error_of
 from secure_ipp.client.roster import EngineRoster
 from secure_ipp.client.tasks import Task, local_outcome
-from secure_ipp.client.terminal import harmless
+from secure_ipp.client.terminal import harmless, line
 from secure_ipp.errors import PeerError, ProtocolError, SecureIppError
 from secure_ipp.payload.body import Assembly
 from secure_ipp.wire import messages
@@ -299,7 +299,7 @@ class Receiver:
         assert self.connection is not None
         self.connection.abandon()
         self.fail(PeerError(
-            f"the controller ended the session: {message.reason or 'it is stopping'}",
+            f"the controller ended the session: {line(message.reason) or 'it is stopping'}",
             "start the cluster again, or ask its owner; then make a new client",
         ))
         self.closed.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from secure_ipp.client.metadata import KEYS, Metadata
-from secure_ipp.client.outputs import display_bundle, without_active_content
+from secure_ipp.client.outputs import display_bundle, passive
 from secure_ipp.client.terminal import harmless
 from secure_ipp.wire import messages
 
@@ -36,8 +36,8 @@ class ExecuteReply:
     @property
     def data(self) -> dict[str, Any]:
         """The value's representations by MIME type; empty if the cell had none or was silent."""
-        data: dict[str, Any] = self._result.get("data", {})
-        return data
+        data = self._result.get("data")
+        return data if isinstance(data, dict) else {}
 
     @property
     def source(self) -> str:
@@ -64,26 +64,30 @@ class ExecuteReply:
         """Show the value, as a notebook or a terminal can."""
         display_bundle(self._result, trusted=self._trusted)
 
-    def _shown(self) -> dict[str, Any]:
-        return dict(self.data) if self._trusted else without_active_content(self.data)
+    def _shown(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(representations, their metadata) that a front end may have."""
+        if not self._trusted:
+            return passive(self._result)
+        about = self._result.get("metadata")
+        return dict(self.data), about if isinstance(about, dict) else {}
 
     def _representation(self, mime_type: str) -> Any:
         """One representation, with its metadata if it has some."""
-        value = self._shown().get(mime_type)
-        about = self._result.get("metadata", {}).get(mime_type)
+        shown, metadata = self._shown()
+        value, about = shown.get(mime_type), metadata.get(mime_type)
         return value if about is None or value is None else (value, about)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(self._text())
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict[str, Any], Any]:
-        data = self._shown()
+        data, metadata = self._shown()
         if "text/plain" in data:
-            data["text/plain"] = self._text()
-        return data, self._result.get("metadata", {})
+            data["text/plain"] = self._text(data["text/plain"])
+        return data, metadata
 
-    def _text(self) -> str:
-        text = harmless(str(self.data.get("text/plain", "")))
+    def _text(self, shown: object = None) -> str:
+        text = harmless(str(self.data.get("text/plain", "") if shown is None else shown))
         if not text:
             return repr(self)
         separator = "\n" if "\n" in text else ""

@@ -13,6 +13,8 @@ from secure_ipp.client.errors import TimeoutError
 from secure_ipp.client.metadata import KEYS, Metadata, metadata_of, received_at, submitted_at
 from secure_ipp.client.outputs import Show, display_bundle, print_text
 from secure_ipp.client.tasks import Printed, Task
+from secure_ipp.client.trust import said
+from secure_ipp.payload.objects import Trust
 from secure_ipp.wire import messages
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class TaskFacts(ABC):
     _single: bool
     _session: Session
     streaming: int
+    _trust: Trust | None = None  # said for this result alone
 
     @abstractmethod
     def done(self) -> bool:
@@ -37,6 +40,14 @@ class TaskFacts(ABC):
     def _wait(self, limit: float | None) -> bool:
         """Given by the class that this is mixed into."""
 
+    def _trust_of(self, task: Task) -> Trust:
+        """What this task's result may hold: as was said for the result, else for the call, else for the client."""
+        return self._trust or task.call.trust or self._session.trust
+
+    @property
+    def _shows_anything(self) -> bool:
+        return all(self._trust_of(task) == "any" for task in self._tasks)
+
     @property
     def msg_ids(self) -> list[str]:
         """Ids of the tasks."""
@@ -45,7 +56,8 @@ class TaskFacts(ABC):
     @property
     def metadata(self) -> Any:
         """Metadata of the task, or a list of those of the tasks."""
-        return metadata_of(self._tasks[0]) if self._single else [metadata_of(task) for task in self._tasks]
+        found = [metadata_of(task, as_sent=self._trust_of(task) == "any") for task in self._tasks]
+        return found[0] if self._single else found
 
     def _metadata_item(self, key: str) -> Any:
         found: Metadata | list[Metadata] = self.metadata
@@ -94,15 +106,19 @@ class TaskFacts(ABC):
 
     # --- output ------------------------------------------------------------------------------------------------
 
-    def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
+    def display_outputs(
+        self, groupby: str = "type", result_only: bool = False, *, results: str | None = None
+    ) -> None:
         """Show what the engines printed and displayed; waits for the end.
 
         Args:
+            results: "any" shows in a notebook what would run there, too, or load things (HTML, SVG, scripts).
             groupby: "type", "engine" or "order" (see `outputs.Show`).
             result_only: leave out what may have been shown while it came.
         """
         self._wait(None)
-        show = Show(self._tasks, single=self._single, trusted=self._session.trust == "any")
+        trusted = self._shows_anything if results is None else said("data", results) == "any"
+        show = Show(self._tasks, single=self._single, trusted=trusted)
         ways = {"type": show.by_type, "engine": show.by_engine, "order": show.by_order}
         if groupby not in ways:
             raise ValueError(f"groupby is one of {', '.join(ways)}, not {groupby!r}")
@@ -143,4 +159,4 @@ class TaskFacts(ABC):
         heading = self._heading("output", engine)
         if heading:
             print(heading)
-        display_bundle(bundle, trusted=self._session.trust == "any")
+        display_bundle(bundle, trusted=self._shows_anything)

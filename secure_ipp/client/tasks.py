@@ -31,11 +31,11 @@ _SMALL = 1024  # bytes of a body that are not worth dropping once it is unpickle
 class Call:
     """What the tasks of one call have in common."""
 
-    __slots__ = ("after", "broadcast", "code", "follow", "kind", "label", "name")
+    __slots__ = ("after", "broadcast", "code", "follow", "kind", "label", "name", "trust")
 
     def __init__(
         self, name: str, kind: messages.Kind, label: str = "", *, code: str = "", broadcast: bool = False,
-        after: Any = None, follow: Any = None,
+        after: Any = None, follow: Any = None, trust: objects.Trust | None = None,
     ) -> None:
         self.name = name
         self.kind: messages.Kind = kind
@@ -44,6 +44,7 @@ class Call:
         self.broadcast = broadcast
         self.after = after
         self.follow = follow
+        self.trust = trust  # what its results may hold; None: as the session has it
 
     @property
     def method(self) -> str:
@@ -84,8 +85,8 @@ class Task:
     """One task of this client, or one of its identity's that it asked for."""
 
     __slots__ = (
-        "__weakref__", "_value", "bad", "buffers", "call", "engine", "groups", "id", "outcome", "printed", "received",
-        "request", "submitted",
+        "__weakref__", "_value", "_weighed", "bad", "buffers", "call", "engine", "groups", "id", "outcome", "printed",
+        "received", "request", "submitted",
     )
 
     def __init__(self, task_id: str, call: Call, submitted: float, engine: int = -1) -> None:
@@ -100,6 +101,7 @@ class Task:
         self.received = 0.0
         self.request: Request | None = None
         self._value = _NOT_LOADED
+        self._weighed: objects.Trust | None = None  # the trust that its value was made with, if another may differ
         self.bad = False  # its value, once asked for, is the error that it ended with
 
     def output(self) -> Printed:
@@ -113,20 +115,30 @@ class Task:
         self._value = error
         self.bad = True
 
+    @property
+    def sent(self) -> bool:
+        """Its arguments have left this process; in any case when it has ended."""
+        request = self.request  # None until the I/O thread has taken it, and again when the task has ended
+        return self.outcome is not None or (request is not None and request.delivered)
+
     def result(self, trust: objects.Trust) -> Any:
         """Its value, or the error that it ended with (as a value).
 
         Args:
             trust: what may be unpickled (S19).
         """
-        if self._value is _NOT_LOADED:
+        if self._value is _NOT_LOADED or (self._weighed is not None and self._weighed != trust):
             outcome = self.outcome
             assert outcome is not None
+            self._weighed = None
             if outcome.status == "ok":
+                self.bad = False
                 self._value = self._load(outcome, trust)
             else:
                 self.bad = True
                 self._value = self._error(outcome)
+            if self._weighed is not None:
+                return self._value  # the bytes are kept for a user who trusts them more
             self.buffers = None
             if len(outcome.body) > 1 or (outcome.body and len(outcome.body[0]) > _SMALL):
                 self.outcome = msgspec.structs.replace(outcome, body=[])
@@ -142,7 +154,8 @@ class Task:
     def _load(self, outcome: messages.Outcome, trust: objects.Trust) -> Any:
         # No other kind counts cells; of a task that another session sent the kind is not known here.
         if self.call.kind == "execute" or outcome.execution_count:
-            return ExecuteReply(outcome, metadata_of(self), trusted=trust == "any")
+            self._weighed = trust
+            return ExecuteReply(outcome, metadata_of(self, as_sent=trust == "any"), trusted=trust == "any")
         buffers = self.buffers if self.buffers is not None else outcome.body
         if not buffers:
             return None
@@ -150,10 +163,12 @@ class Task:
             return objects.loads(buffers, trust=trust)
         except objects.UntrustedResult as error:
             self.bad = True
+            self._weighed = trust
             return error
         except Exception as error:  # noqa: BLE001  a result's own code, or a class that is absent here
+            why = harmless(f"{type(error).__name__}: {error}")
             failed = KernelError(
-                f"the result of {self.call.name} cannot be rebuilt here: {type(error).__name__}: {error}",
+                f"the result of {self.call.name} cannot be rebuilt here: {why}",
                 "return plain data, or make the result's class importable here too",
             )
             failed.__cause__ = error

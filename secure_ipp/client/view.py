@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from secure_ipp.client.asyncresult import AsyncResult
 from secure_ipp.client.history import History
+from secure_ipp.client.tasks import Call
+from secure_ipp.client.trust import FLAGS, said
 from secure_ipp.errors import UsageError
+from secure_ipp.payload.objects import Trust
+from secure_ipp.wire import messages
 
 if TYPE_CHECKING:
     from secure_ipp.client.client import Client
@@ -34,6 +38,7 @@ class View(ABC):
         track: kept for programs that set it; `AsyncResult.sent` is always known.
         label: a word for the records of what is called.
         targets: the engines.
+        trust: what results of its calls may hold, as set by the flags `results` and `allow`; None: as for the client.
     """
 
     _flag_names: tuple[str, ...] = ("block", "track", "label", "targets")
@@ -45,6 +50,7 @@ class View(ABC):
         self.track = False
         self.label: str | None = None
         self.targets = targets
+        self.trust: Trust | None = None
         self.history = History()
         self.set_flags(**flags)
 
@@ -64,11 +70,14 @@ class View(ABC):
     # --- flags -------------------------------------------------------------------------------------------------
 
     def set_flags(self, **kwargs: Any) -> Self:
-        """Set flags by name.
+        """Set flags by name: those of the view, and `results` and `allow` as `Client` takes them.
 
         Raises:
             KeyError: there is no such flag.
         """
+        words = {name: kwargs.pop(name) for name in FLAGS if name in kwargs}
+        if words:
+            self.trust = said(self.client.session.trust, words.get("results"), words.get("allow"))
         for name, value in kwargs.items():
             if name not in self._flag_names:
                 raise _UnknownFlag(f"{name!r} is not a flag of a {type(self).__name__}: {', '.join(self._flag_names)}")
@@ -82,7 +91,7 @@ class View(ABC):
     @contextmanager
     def temp_flags(self, **kwargs: Any) -> Iterator[Self]:
         """Flags for the length of a `with`."""
-        before = {name: getattr(self, name) for name in self._flag_names}
+        before = {name: getattr(self, name) for name in (*self._flag_names, "trust")}
         try:
             yield self.set_flags(**kwargs)
         finally:
@@ -153,8 +162,9 @@ class View(ABC):
     def _blocks(self, block: bool | None) -> bool:
         return self.block if block is None else block
 
-    def _label(self, label: str | None = None) -> str:
-        return (label or self.label or "")[:256]
+    def _call(self, name: str, kind: messages.Kind, label: str | None = None, **more: Any) -> Call:
+        """What the tasks of one call of this view have in common."""
+        return Call(name, kind, (label or self.label or "")[:256], trust=self.trust, **more)
 
     # --- decorators ----------------------------------------------------------------------------------------------
 
@@ -205,7 +215,9 @@ class View(ABC):
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
         """See `Client.get_result`; indices are those of this view's history."""
         named = -1 if indices_or_msg_ids is None else indices_or_msg_ids
-        return self.client.get_result(self._jobs(named), block, owner)
+        result = self.client.get_result(self._jobs(named), block, owner)
+        result._trust = self.trust
+        return result
 
     def queue_status(self, targets: Any = None, verbose: bool = False) -> dict[Any, Any]:
         """What is queued at these engines, or at this view's."""

@@ -5,7 +5,8 @@ trusts its arguments.  This form can be checked whole before an array is made, s
 no other.  NumPy is imported only by those whose data are arrays.
 
 Laws.
-- No object dtypes, in either direction.
+- No object dtypes, in either direction; but an array of texts and numbers as Python objects has a form of its own
+  (`rebuild_objects`), which a receiver may admit.
 - The bytes are exactly shape times item size, or nothing is made.
 - An array is writable if its bytes arrived in writable memory.
 """
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _KINDS = frozenset("biufcSUVmM")
 _DIMENSIONS = 64
 _DESCRIPTION_ITEMS = 4096
+_DESCRIPTION_DEPTH = 16
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 Reduced = tuple[Any, ...] | str
 
@@ -66,7 +69,7 @@ def _dtype(description: object) -> np.dtype[Any]:
         if len(description) > 64:
             raise ValueError("the name of an array's type is too long")
         dtype: np.dtype[Any] = numpy.dtype(description)
-    elif isinstance(description, list) and len(description) <= _DESCRIPTION_ITEMS:
+    elif isinstance(description, list) and _is_small(description):
         dtype = numpy.lib.format.descr_to_dtype(description)
     else:
         raise TypeError("not the description of an array's type")
@@ -75,11 +78,30 @@ def _dtype(description: object) -> np.dtype[Any]:
     return dtype
 
 
+def _is_small(description: list[Any]) -> bool:
+    """Has it a bounded number of parts, counting shared ones as often as they occur?"""
+    left = _DESCRIPTION_ITEMS
+    level: list[Any] = [description]
+    for _ in range(_DESCRIPTION_DEPTH):
+        inner = []
+        for one in level:
+            left -= len(one)
+            if left < 0:
+                return False
+            inner += [part for part in one if isinstance(part, list | tuple)]
+        level = inner
+    return not level
+
+
 def _reduce_array(array: np.ndarray[Any, Any]) -> Reduced:
     import numpy
 
     description = _describe(array.dtype)
     if description is None:
+        if array.dtype.kind == "O" and not array.dtype.metadata:
+            items = array.ravel().tolist()
+            if _ATOMS.issuperset(map(type, items)):
+                return rebuild_objects, (array.shape, items)
         return array.__reduce_ex__(5)
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     if array.nbytes == 0:
@@ -116,6 +138,25 @@ def rebuild_array(description: object, shape: object, order: object, data: Any) 
         return numpy.zeros(shape, dtype)
     flat: np.ndarray[Any, Any] = numpy.frombuffer(data, dtype)
     return flat.reshape(shape, order="F" if order == "F" else "C")
+
+
+def rebuild_objects(shape: object, items: object) -> np.ndarray[Any, Any]:
+    """An array of texts, numbers and the like as Python objects (arguments unverified).
+
+    Raises:
+        ValueError, TypeError: the arguments do not fit together, or an item is something else.
+    """
+    import numpy
+
+    if not isinstance(shape, tuple) or len(shape) > _DIMENSIONS or type(items) is not list:
+        raise ValueError("not the shape of an array")
+    if not all(type(length) is int and length >= 0 for length in shape) or math.prod(shape) != len(items):
+        raise ValueError("an array's items do not fit its shape")
+    if not _ATOMS.issuperset(map(type, items)):
+        raise TypeError("an array of objects may hold texts and numbers only")
+    flat = numpy.empty(len(items), dtype=object)
+    flat[:] = items
+    return flat.reshape(shape)
 
 
 def _reduce_scalar(scalar: np.generic) -> Reduced:

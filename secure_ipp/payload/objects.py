@@ -17,19 +17,19 @@ import io
 import pickle
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from secure_ipp import limits
 from secure_ipp.errors import UsageError
 from secure_ipp.payload import arrays
+from secure_ipp.payload.allowed import NOTHING, Allowed, Trust
 from secure_ipp.payload.context import LoadContext
 from secure_ipp.payload.memory import copied
 from secure_ipp.payload.restricted import UntrustedResult, loads_data
 
-__all__ = ["Buffer", "Trust", "Unpicklable", "UntrustedResult", "dumps", "dumps_in_band", "loads"]
+__all__ = ["Allowed", "Buffer", "Trust", "Unpicklable", "UntrustedResult", "dumps", "dumps_in_band", "loads"]
 
 Buffer = bytes | bytearray | memoryview
-Trust = Literal["any", "data"]
 OUT_OF_BAND_BYTES = 64 * limits.KIB  # below, a copy is cheaper than a buffer of its own
 _MOST_BUFFERS = limits.BUFFERS - 1
 _ATOMS = frozenset({type(None), bool, int, float})
@@ -148,17 +148,17 @@ def loads(buffers: Sequence[Buffer], *, trust: Trust, context: LoadContext | Non
         buffers: as made by `dumps`.  Out-of-band buffers in immutable bytes (small ones, which travelled
             inside a message) are copied, so that arrays come out writable; others are used where they lie.
         trust: "any" runs whatever the pickle says, so its maker must be trusted like a program; "data"
-            admits plain data only.
+            admits plain data only; names that were `Allowed`, those besides.
         context: the namespace to rebuild in, at an engine.
 
     Raises:
-        UntrustedResult: trust is "data" and the pickle holds more.
+        UntrustedResult: the pickle holds more than trust admits.
         Exception: anything, if trust is "any".
     """
     stream = buffers[0]
     rest = [bytearray(buffer) if type(buffer) is bytes else buffer for buffer in buffers[1:]]
     if trust != "any":
-        return loads_data(stream, rest)
+        return loads_data(stream, rest, trust if isinstance(trust, Allowed) else NOTHING)
     if context is None:
         return pickle.loads(stream, buffers=rest)  # noqa: S301  the caller vouches for the maker
     with context:

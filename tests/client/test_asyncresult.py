@@ -267,7 +267,7 @@ def test_outputs_are_shown_without_anything_that_drives_a_terminal(desk, capsys)
         desk.end(task.id, 1, engine=engine)
     for groupby in ("type", "engine", "order"):
         result.display_outputs(groupby)
-        assert capsys.readouterr().out == "[stdout:0]\n\x1b[31mred0\n[stdout:1]\n\x1b[31mred1\n"
+        assert capsys.readouterr().out == "[stdout:0]\n\x1b[31mred0\x1b[0m\n[stdout:1]\n\x1b[31mred1\x1b[0m\n"
     with pytest.raises(ValueError, match="groupby"):
         result.display_outputs("nothing")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -11,8 +12,9 @@ from secure_ipp.client.tasks import Call, Task
 
 from .fake import outcome
 
+_PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0" + bytes(4)).decode()
 _RICH = {
-    "data": {"text/plain": "<Image>", "image/png": "AAAA", "text/html": "<script>bad()</script>"},
+    "data": {"text/plain": "<Image>", "image/png": _PNG, "text/html": "<script>bad()</script>"},
     "metadata": {"image/png": {"width": 10}},
 }
 
@@ -51,7 +53,7 @@ def test_a_cell_that_another_session_ran_is_known_by_its_count():
 
 def test_rich_representations_come_with_their_metadata():
     made = reply(result=_RICH)
-    assert made._repr_png_() == ("AAAA", {"width": 10})
+    assert made._repr_png_() == (_PNG, {"width": 10})
     assert made._repr_html_() == "<script>bad()</script>"
     data, about = made._repr_mimebundle_()
     assert data["text/plain"] == "Out[0:3]: <Image>"
@@ -61,7 +63,7 @@ def test_rich_representations_come_with_their_metadata():
 def test_active_content_of_untrusted_engines_is_not_offered():
     made = reply(trust="data", result=_RICH)
     assert made._repr_html_() is None
-    assert made._repr_png_() == ("AAAA", {"width": 10})
+    assert made._repr_png_() == (_PNG, {"width": 10})
     assert "text/html" not in made._repr_mimebundle_()[0]
 
 
