@@ -18,7 +18,7 @@ from typing import Any
 
 from secure_ipp import limits
 from secure_ipp.payload import plain
-from secure_ipp.payload.allowed import Allowed, forbidden
+from secure_ipp.payload.allowed import OBJECTS, Allowed, forbidden
 from secure_ipp.payload.opcodes import FRAME, SIZED, STOP, names
 from secure_ipp.payload.untrusted import UntrustedResult, unnamed, wanting
 
@@ -181,10 +181,10 @@ class Builder:
         if (module, name) in self._allowed.values:
             return self._allowed.values[module, name]
         others = [
-            f"{_shown(m)}:{_shown(n)}" for m, n in [(module, name), *names(self._stream)]
-            if (m, n) not in plain.VALUES and (m, n) not in self._allowed.values and not forbidden(m, n)
+            _shown(*wanted) for wanted in [(module, name), *names(self._stream)]
+            if wanted not in plain.VALUES and wanted not in self._allowed.values and not forbidden(*wanted)
         ]
-        raise wanting(f"{_shown(module)}:{_shown(name)}", others, forbidden=forbidden(module, name))
+        raise wanting(_shown(module, name), others, forbidden=forbidden(module, name))
 
     def _reduce(self) -> None:
         arguments, function = self._pop(), self._pop()
@@ -242,10 +242,14 @@ class Builder:
             plain.give_state(target, state)
 
 
-def _shown(name: str) -> str:
-    """A name from outside, harmless in a message."""
-    name = name[:200]
-    return name if name and all(part.isascii() and part.isidentifier() for part in name.split(".")) else ascii(name)
+def _shown(module: str, name: str) -> str:
+    """A name from outside as "module:name", harmless in a message."""
+    if (module, name) == OBJECTS:
+        return "numpy:object_"
+    return ":".join(
+        part if all(word.isascii() and word.isidentifier() for word in part.split(".")) else ascii(part)
+        for part in (module[:200], name[:200])
+    )
 
 
 def _check_key(key: Any) -> None:
