@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from secure_ipp import limits
 
-_STRANGERS_PART = 4  # half-open connections of a door get one in so many of our descriptors; there are two doors
+_STRANGERS_PART = 3  # half-open connections of a door get one in so many of our descriptors; there are two doors
 _SO_COOKIE = 57  # Linux; not named by Python's socket module
 _TCP_INFO_BYTES = 136  # up to and with tcpi_bytes_received (Linux 4.1)
 _BYTES_RECEIVED = struct.Struct("=128xQ")

@@ -143,7 +143,7 @@ def test_s7_a_crowd_from_one_source_costs_another_source_nothing(pairs, monkeypa
     assert [c.descriptor for c in connections.overdue(limits.HELLO_SECONDS + 1)] == [oldest.fileno(), descriptors[3]]
 
 
-def test_s7_strangers_at_two_doors_leave_half_of_the_descriptors_to_others(pairs, monkeypatch):
+def test_s7_strangers_at_two_doors_leave_a_third_of_the_descriptors_to_others(pairs, monkeypatch):
     monkeypatch.setattr("secure_ipp.wire.cutting.resource.getrlimit", lambda _: (16, 16))
     connections = Connections()
     descriptors = [pairs.make()[1].fileno() for _ in range(5)]
