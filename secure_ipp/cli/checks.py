@@ -184,8 +184,8 @@ def backlog() -> Iterator[Finding]:
 def key_files(place: ClusterPlace) -> Iterator[Finding]:
     """Whether each file that must be private is, and holds what it should."""
     from secure_ipp.cluster.launch import require_keys
-    from secure_ipp.keys.capability import load_capability
-    from secure_ipp.keys.cluster_keys import load_issuer, load_server
+    from secure_ipp.keys.capability import read_capability
+    from secure_ipp.keys.cluster_keys import check_issuer, load_server
     from secure_ipp.keys.places import NoKeys
     from secure_ipp.keys.private_files import check_private_dir
     from secure_ipp.keys.registry import Registry
@@ -198,10 +198,10 @@ def key_files(place: ClusterPlace) -> Iterator[Finding]:
     checks: list[tuple[Path, Callable[[], object]]] = [
         (place.dir, lambda: check_private_dir(place.dir)),
         (place.server_key, lambda: load_server(place)),
-        (place.issuer_key, lambda: load_issuer(place)),
+        (place.issuer_key, lambda: check_issuer(place)),
         (place.registry, lambda: Registry.load(place)),
-        (place.client_file, lambda: load_capability(place.client_file).require_role("client")),
-        (place.engine_file, lambda: load_capability(place.engine_file).require_role("engine")),
+        (place.client_file, lambda: read_capability(place.client_file).require_role("client")),
+        (place.engine_file, lambda: read_capability(place.engine_file).require_role("engine")),
         (place.runtime_path, place.runtime_dir),
     ]
     for path, check in checks:

@@ -23,6 +23,10 @@ from secure_ipp.cli.options import EXIT_CODES_HELP
         "request": ("secure_ipp.cli.keys_request:request", "Make a key here, and ask a cluster's owner to let it in."),
         "approve": ("secure_ipp.cli.keys_issue:approve", "Grant a request."),
         "accept": ("secure_ipp.cli.keys_request:accept", "Join the owner's answer to the key that was made here."),
+        "seal": ("secure_ipp.cli.keys_seal:seal", "Seal a file by a passphrase, to a recipient, or into the keyring."),
+        "unseal": ("secure_ipp.cli.keys_seal:unseal", "Put the secret back in a file, in clear."),
+        "reseal": ("secure_ipp.cli.keys_seal:reseal", "Seal a file anew."),
+        "recipient": ("secure_ipp.cli.keys_seal:recipient", "Make a key that others can seal files to."),
     },
 )
 def keys() -> None:
@@ -34,4 +38,5 @@ def keys() -> None:
       secure-ipp keys issue ada --expires 7d --out ada.json
       secure-ipp keys list
       secure-ipp keys revoke ada
+      secure-ipp keys seal ada.json
     """

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, Self
 
@@ -43,6 +43,8 @@ class Client(Controls):
             pictures only; by default "any" if this user made the cluster's keys on this machine, else "data".
         allow: what "data" may hold besides: names such as "pandas.core.frame:DataFrame", classes or functions; exact,
             since they are called with whatever an engine says.  Views, and `AsyncResult.get`, take both words too.
+        passphrase: a function that returns the passphrase of a sealed file; by default it is read from the descriptor
+            that SECURE_IPP_PASSPHRASE_FD names, or asked for at the terminal or in the notebook.
 
     Attributes:
         block: what views made from it do by default.
@@ -59,7 +61,7 @@ class Client(Controls):
         ipython_dir: str | None = None, context: Any = None, debug: bool = False, sshserver: str | None = None,
         sshkey: str | None = None, password: str | None = None, paramiko: bool | None = None,
         timeout: float = limits.CONNECT_SECONDS, cluster_id: str | None = None, cluster: Any = None,
-        results: str | None = None, allow: Any = None,
+        results: str | None = None, allow: Any = None, passphrase: Callable[[], str] | None = None,
     ) -> None:
         try:
             refuse_tunnels(sshserver=sshserver, sshkey=sshkey, password=password, paramiko=paramiko)
@@ -71,10 +73,11 @@ class Client(Controls):
                 raise UsageError(f"a timeout is a positive number of seconds, not {timeout!r}")
             capability = find_capability(
                 url_file if connection_info is None else connection_info, profile=profile, cluster_id=cluster_id,
-                cluster=cluster,
+                cluster=cluster, passphrase=passphrase,
             )
         finally:
-            connection_info = url_file = password = None  # a traceback may be shown with its variables (S11)
+            # a traceback may be shown with its variables (S11)
+            connection_info = url_file = password = passphrase = None
         self.cluster = None if isinstance(cluster, str) else cluster
         self.profile = profile or "default"
         self.block = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +16,42 @@ from secure_ipp.keys.capability import Capability, load_capability, parse_capabi
 from secure_ipp.keys.owned import made_here
 from secure_ipp.keys.places import ClusterPlace, cluster_name
 from secure_ipp.keys.private_files import MissingFile
+from secure_ipp.keys.sealing import Unlock
+from secure_ipp.keys.unlocking import Unlocker
 from secure_ipp.payload.objects import Trust
 from secure_ipp.wire.messages import Welcome
 
 
 def find_capability(
     connection_info: str | os.PathLike[str] | Mapping[str, Any] | None, *, profile: str | None, cluster_id: str | None,
-    cluster: Any,
+    cluster: Any, passphrase: Callable[[], str] | None = None,
 ) -> Capability:
     """The capability that the arguments of a `Client` name.
 
     Args:
         connection_info: path of a connection file, or its contents; None: the named cluster's own.
         cluster: a cluster's name, or an object that has a `place` or a `name`.
+        passphrase: called for the passphrase of a sealed file; None: its user is asked, see `keys.unlocking`.
 
     Raises:
-        SecureIppError: there is none, or it is no client's, or somebody else could have changed it.
+        SecureIppError: there is none, or it is no client's, or somebody else could have changed it, or it is sealed
+            and was not opened.
     """
     try:
+        unlock = Unlocker(passphrase=passphrase)
         if connection_info is None:
-            capability = _of_own_cluster(_place_of(profile, cluster_id, cluster))
+            capability = _of_own_cluster(_place_of(profile, cluster_id, cluster), unlock)
         elif isinstance(connection_info, Mapping):
-            capability = parse_capability(dict(connection_info))
+            capability = parse_capability(dict(connection_info), unlock=unlock)
         elif isinstance(connection_info, str | os.PathLike):
-            capability = load_capability(Path(connection_info).expanduser())
+            capability = load_capability(Path(connection_info).expanduser(), unlock=unlock)
         else:
             raise UsageError(
                 f"connection_info cannot be a {type(connection_info).__name__}",
                 "give the path of a connection file, or its contents as a dict",
             )
     finally:
-        connection_info = None  # it may hold a secret, and an error's traceback may be shown with its variables (S11)
+        connection_info = passphrase = None  # a traceback may be shown with its variables (S11)
     return capability.require_role("client")
 
 
@@ -58,9 +63,9 @@ def _place_of(profile: str | None, cluster_id: str | None, cluster: Any) -> Clus
     return ClusterPlace(cluster_name(name, profile or "", cluster_id or ""))
 
 
-def _of_own_cluster(place: ClusterPlace) -> Capability:
+def _of_own_cluster(place: ClusterPlace, unlock: Unlock) -> Capability:
     try:
-        return load_capability(place.client_file)
+        return load_capability(place.client_file, unlock=unlock)
     except MissingFile:
         which = "" if place.name == "default" else f" --cluster {place.name}"
         raise MissingFile(

@@ -21,6 +21,7 @@ from secure_ipp.cluster import launch, state
 from secure_ipp.cluster.bootstrap import failure_of
 from secure_ipp.cluster.restarts import describe
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
+from secure_ipp.keys.capability import Capability, load_capability
 from secure_ipp.keys.places import ClusterPlace
 
 # an agent that finds no controller gives up and says why; that must come before our own patience ends
@@ -122,13 +123,14 @@ class Run:
             f"controller of cluster {place.name!r} is ready, process {controller.pid}; logs in {place.log_dir}"
         )
 
-    def engines(self, engine_file: Path) -> None:
-        """Start an agent; returns when its engines have their places."""
+    def engines(self, engine_file: Path, capability: Capability) -> None:
+        """Start an agent with what stands in its file; returns when its engines have their places."""
         wanted = self._wanted
         with self._interruptions.held():
             agent = launch.start_agent(
                 engine_file, wanted.engines, place=self._place, log_level=wanted.log_level, work_dir=wanted.work_dir,
                 preload=list(wanted.preload), end_with_us=not wanted.background, quiet=wanted.background,
+                capability=capability,
             )
             self._started.append(agent)
         agent.wait_for("engine", JOIN_SECONDS, count=wanted.engines)
@@ -178,10 +180,11 @@ def run_cluster(place: ClusterPlace, wanted: Wanted, say: Say) -> None:
         SecureIppError: it could not be started, or the controller ended with an error.
     """
     run = Run(place, wanted, say)
+    joining = load_capability(place.engine_file) if wanted.engines else None  # first: it may have to be unsealed
     with run.stopping():
         run.controller()
-        if wanted.engines:
-            run.engines(place.engine_file)
+        if joining is not None:
+            run.engines(place.engine_file, joining)
         if wanted.background:
             run.let_go()
         else:
@@ -200,8 +203,9 @@ def run_engines(engine_file: Path, place: ClusterPlace | None, wanted: Wanted, s
         SecureIppError: it could not be started, or ended with an error.
     """
     run = Run(place, wanted, say)
+    joining = load_capability(engine_file)
     with run.stopping():
-        run.engines(engine_file)
+        run.engines(engine_file, joining)
         if wanted.background:
             run.let_go()
         else:

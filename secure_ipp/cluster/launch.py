@@ -32,7 +32,7 @@ from secure_ipp.cluster.bootstrap import (
 from secure_ipp.cluster.children import Lines
 from secure_ipp.cluster.restarts import describe
 from secure_ipp.errors import EnvironmentProblem, UsageError
-from secure_ipp.keys.capability import load_capability
+from secure_ipp.keys.capability import Capability, load_capability
 from secure_ipp.keys.places import ClusterPlace, NoKeys
 from secure_ipp.keys.private_files import make_private_dir
 
@@ -246,6 +246,7 @@ def start_agent(
     end_with_us: bool = False,
     quiet: bool = False,
     environment: Mapping[str, str] | None = None,
+    capability: Capability | None = None,
 ) -> Started:
     """Start this host's agent, which joins with the engine file and forks the engines.
 
@@ -259,15 +260,16 @@ def start_agent(
         end_with_us: have the kernel stop it when the calling thread ends (for a command in the foreground).
         quiet: send its stderr nowhere.
         environment: additional variables.
+        capability: what stands in the engine file, if it was read already; else it is read, and unsealed.
 
     Raises:
         UsageError: the number of engines makes no sense.
         CapabilityError, PrivateFileError: the engine file is not good.
+        SealError: it is sealed, and was not opened.
     """
     if not 1 <= engines <= limits.ENGINES_PER_JOIN_KEY:
         raise UsageError(f"cannot start {engines} engines", f"give a number from 1 to {limits.ENGINES_PER_JOIN_KEY}")
-    capability = load_capability(engine_file)
-    capability.require_role("engine")
+    capability = (capability or load_capability(engine_file)).require_role("engine")
     log_file = _agent_log(place)
 
     def bootstrap(ready_fd: int) -> bytes:

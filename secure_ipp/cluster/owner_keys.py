@@ -18,7 +18,7 @@ from secure_ipp.cluster.state import is_locked
 from secure_ipp.errors import SecureIppError, UsageError
 from secure_ipp.keys import accepting, facts, issuing, orders, renewal, requests, revoking
 from secure_ipp.keys.accepting import Accepted
-from secure_ipp.keys.capability import load_capability
+from secure_ipp.keys.capability import read_capability
 from secure_ipp.keys.desk import Applied, Desk
 from secure_ipp.keys.expiry import parse_expires
 from secure_ipp.keys.issuing import Issued
@@ -161,7 +161,7 @@ def describe(what: Path, cluster: Cluster = "default") -> dict[str, Any]:
 
     now, text = time.time(), os.fspath(what)
     if os.sep in text or text.endswith(".json") or os.path.exists(text):
-        return facts.capability_facts(load_capability(os.path.expanduser(text), now=0.0), now)
+        return facts.capability_facts(read_capability(os.path.expanduser(text), now=0.0), now)
     (found,) = revoking.choose(identities(cluster), text)
     return facts.grant_facts(found.grant, now, title=found.title)
 

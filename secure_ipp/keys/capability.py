@@ -1,9 +1,11 @@
 """The capability: the one file whose holder is let in (S8).  Pure data; nothing in it names code or a command.
 
 `parse_capability` accepts exactly what `dump_capability` writes: all fields, no other ones, none twice, each bounded;
-names and addresses by their own rules; a secret key that belongs to the public one; the signature of the issuer named
-in the file over everything but the secret; not expired.  Errors never quote a secret.  Whether the issuer is to be
-trusted is not decided here (see `owned`): a file is as trustworthy as the way it came.
+names and addresses by their own rules; a secret key that belongs to the public one, or a lock in its place (S13); the
+signature of the issuer named in the file over everything but these; not expired.  Errors never quote a secret.  Whether
+the issuer is to be trusted is not decided here (see `owned`): a file is as trustworthy as the way it came.
+
+A locked file is unlocked by whatever is given as `unlock`; with nothing given, its user is asked (see `unlocking`).
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from secure_ipp import limits
 from secure_ipp.errors import CapabilityError, SecureIppError
@@ -23,16 +25,17 @@ from secure_ipp.keys.curve import CurvePublicKey, CurveSecretKey, KeyPair
 from secure_ipp.keys.grants import Grant
 from secure_ipp.keys.issuer import IssuerPublicKey
 from secure_ipp.keys.private_files import Path, read_private
+from secure_ipp.keys.sealing import KeyringEntry, Lock, Locked, Sealed, Subject, Unlock, checked_lock
 from secure_ipp.keys.signing import BadSignature, SigningKey, VerifyKey
 
 FORMAT: Literal["secure-ipp-capability/1"] = "secure-ipp-capability/1"
 PURPOSE = "capability/1"
-_UNSIGNED = frozenset({"secret_key", "signature"})
+_UNSIGNED = frozenset({"secret_key", "sealed", "keyring", "signature"})
 _FILE_OF = {"client": "ipcontroller-client.json", "engine": "ipcontroller-engine.json"}
 
 
-class Capability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """One identity of one cluster, and the way to its doors."""
+class PublicPart(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """What a capability file says in clear, sealed or not."""
 
     format: Literal["secure-ipp-capability/1"]
     cluster: fields.Name
@@ -44,7 +47,6 @@ class Capability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, 
     server_keys: Annotated[tuple[CurvePublicKey, ...], Meta(min_length=1, max_length=2)]  # current, next
     issuer_key: IssuerPublicKey
     public_key: CurvePublicKey
-    secret_key: CurveSecretKey
     door: fields.Doors
     ssh: str
     curve: bool
@@ -52,16 +54,19 @@ class Capability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, 
     signature: fields.Signature
 
     @property
-    def keys(self) -> KeyPair:
-        """The holder's key pair."""
-        return KeyPair(self.public_key, self.secret_key)
-
-    @property
     def server_key(self) -> CurvePublicKey:
         """What the doors prove themselves with now."""
         return self.server_keys[0]
 
-    def require_role(self, role: Literal["client", "engine"]) -> Capability:
+    @property
+    def subject(self) -> Subject[CurveSecretKey]:
+        """Whose secret stands in the file, and what a box of it is bound to."""
+        return Subject(
+            CurveSecretKey, self.public_key, PURPOSE, _public_part(self),
+            f"the {self.role} file of {self.name!r} in cluster {self.cluster!r}",
+        )
+
+    def require_role(self, role: Literal["client", "engine"]) -> Self:
         """This capability, if it is of that role.
 
         Raises:
@@ -75,18 +80,60 @@ class Capability(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, 
             )
         return self
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for `parse_capability`, **the secret included**: for a pipe to a child, nothing else."""
-        return fields.to_plain(self)
+    def with_secret(self, secret: CurveSecretKey) -> Capability:
+        """The same with its secret in clear."""
+        return Capability(**_shared(self), secret_key=secret)
+
+    def with_lock(self, lock: Lock) -> LockedCapability:
+        """The same with a lock in place of the secret; the issuer's signature stays as it is."""
+        return LockedCapability(**_shared(self), **lock.fields())
+
+    def to_file(self) -> bytes:
+        """The text of the file, **perhaps with the secret**; for `write_private` alone."""
+        return fields.to_file(self)
 
     def __repr__(self) -> str:
-        return f"<Capability {self.role} {self.name!r} of cluster {self.cluster!r}, key {self.public_key.fingerprint}>"
+        kind = type(self).__name__
+        return f"<{kind} {self.role} {self.name!r} of cluster {self.cluster!r}, key {self.public_key.fingerprint}>"
 
     def __rich_repr__(self) -> Any:
         yield "role", self.role
         yield "name", self.name
         yield "cluster", self.cluster
         yield "key", self.public_key.fingerprint
+
+
+class Capability(PublicPart, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """One identity of one cluster, and the way to its doors."""
+
+    secret_key: CurveSecretKey
+
+    @property
+    def keys(self) -> KeyPair:
+        """The holder's key pair."""
+        return KeyPair(self.public_key, self.secret_key)
+
+    @property
+    def locked(self) -> None:
+        """It is not."""
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for `parse_capability`, **the secret included**: for a pipe to a child, nothing else."""
+        return fields.to_plain(self)
+
+
+class LockedCapability(PublicPart, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A capability whose secret is sealed, or lies in the OS keyring (S13)."""
+
+    sealed: Sealed | UnsetType = UNSET
+    keyring: KeyringEntry | UnsetType = UNSET
+
+    @property
+    def locked(self) -> Locked[CurveSecretKey]:
+        """What must be unlocked."""
+        subject = self.subject
+        return Locked(subject, checked_lock(subject, self.sealed, self.keyring))
 
 
 def sign_capability(issuer: SigningKey, *, keys: KeyPair, **values: Any) -> Capability:
@@ -133,20 +180,31 @@ def sign_public_part(issuer: SigningKey, public_key: CurvePublicKey, values: Map
 
 def dump_capability(capability: Capability) -> bytes:
     """The text of the file, **the secret included**; for `write_private` alone."""
-    return fields.to_file(capability)
+    return capability.to_file()
 
 
-def load_capability(path: Path, *, now: float | None = None) -> Capability:
-    """The capability of a private file.
+def load_capability(path: Path, *, now: float | None = None, unlock: Unlock | None = None) -> Capability:
+    """The capability of a private file, with its secret.
 
     Args:
         path: the file; only its owner may be able to read it.
         now: seconds since the epoch; None: the clock's.
+        unlock: what opens a file that is sealed; None: its user is asked, where there is a way to ask.
 
     Raises:
         MissingFile: there is none.
         PrivateFileError: others could read or change it.
         CapabilityError: it is damaged, expired, not signed by its issuer, or no such file at all.
+        SealError: it is sealed, and was not opened.
+    """
+    return _unlocked(read_capability(path, now=now), unlock)
+
+
+def read_capability(path: Path, *, now: float | None = None) -> Capability | LockedCapability:
+    """What a private file says, without unlocking anything.
+
+    Raises:
+        MissingFile, PrivateFileError, CapabilityError: as in `load_capability`.
     """
     where = strict_json.shown(os.fspath(path))
     data: bytes | None = read_private(path, limits.CAPABILITY_BYTES)
@@ -157,20 +215,33 @@ def load_capability(path: Path, *, now: float | None = None) -> Capability:
     return result
 
 
-def parse_capability(data: bytes | Mapping[str, Any], *, now: float | None = None) -> Capability:
+def parse_capability(
+    data: bytes | Mapping[str, Any], *, now: float | None = None, unlock: Unlock | None = None
+) -> Capability:
     """The capability that these unverified bytes, or this mapping, spell.
 
     Raises:
         CapabilityError: they spell none, it is expired, or its issuer has not signed it.
+        SealError: it is sealed, and was not opened.
     """
     result = _parse(data, time.time() if now is None else now)
     del data
     if isinstance(result, CapabilityError):
         raise result
-    return result
+    return _unlocked(result, unlock)
 
 
-def _parse(data: bytes | Mapping[str, Any] | None, now: float) -> Capability | CapabilityError:
+def _unlocked(found: Capability | LockedCapability, unlock: Unlock | None) -> Capability:
+    if isinstance(found, Capability):
+        return found
+    if unlock is None:
+        from secure_ipp.keys.unlocking import Unlocker
+
+        unlock = Unlocker()
+    return found.with_secret(unlock(found.locked))
+
+
+def _parse(data: bytes | Mapping[str, Any] | None, now: float) -> Capability | LockedCapability | CapabilityError:
     """The error is returned, not raised: a traceback of this frame would hold the secret in its variables (S11)."""
     try:
         return _checked(data, now)
@@ -179,15 +250,19 @@ def _parse(data: bytes | Mapping[str, Any] | None, now: float) -> Capability | C
         return error
 
 
-def _checked(data: bytes | Mapping[str, Any] | None, now: float) -> Capability:
+def _checked(data: bytes | Mapping[str, Any] | None, now: float) -> Capability | LockedCapability:
     plain = _plain(data)
     _check_format(plain)
+    locked = plain.keys() & {"sealed", "keyring"} and "secret_key" not in plain
+    kind: type[Capability | LockedCapability] = LockedCapability if locked else Capability
     try:
-        capability = msgspec.convert(plain, Capability, dec_hook=fields.decode_key)
+        capability = msgspec.convert(plain, kind, dec_hook=fields.decode_key)
         fields.check_rights(capability.role, capability.rights)
         for door in capability.door:
             fields.check_door(door)
         fields.check_ssh_route(capability.ssh)
+        if isinstance(capability, LockedCapability):
+            checked_lock(capability.subject, capability.sealed, capability.keyring)
     except msgspec.ValidationError as error:
         raise _damaged(strict_json.shown(str(error))) from None
     except ValueError as error:
@@ -207,7 +282,7 @@ def _checked(data: bytes | Mapping[str, Any] | None, now: float) -> Capability:
             "take a fresh copy from the host where the keys were made; files are not edited by hand",
             code="capability-signature",
         ) from None
-    if capability.secret_key.public() != capability.public_key:
+    if isinstance(capability, Capability) and capability.secret_key.public() != capability.public_key:
         raise _damaged("its secret key does not belong to its public key")
     if capability.expires and now >= capability.expires:
         raise CapabilityError(
@@ -219,7 +294,7 @@ def _checked(data: bytes | Mapping[str, Any] | None, now: float) -> Capability:
     return capability
 
 
-def _signer(capability: Capability) -> VerifyKey:
+def _signer(capability: PublicPart) -> VerifyKey:
     """Who must have signed it: the issuer, or the last of those who handed it on, each vouched for by the one before.
 
     Raises:
@@ -238,8 +313,12 @@ def _signer(capability: Capability) -> VerifyKey:
     return parent.signing_key
 
 
-def _public_part(capability: Capability) -> bytes:
+def _public_part(capability: PublicPart) -> bytes:
     return fields.canonical(capability, without=_UNSIGNED)
+
+
+def _shared(capability: PublicPart) -> dict[str, Any]:
+    return {name: getattr(capability, name) for name in PublicPart.__struct_fields__}
 
 
 def _plain(data: bytes | Mapping[str, Any] | None) -> dict[str, Any]:

@@ -22,13 +22,24 @@ from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.grants import Grant, sign_grant
 from secure_ipp.keys.holder import HolderKey
 from secure_ipp.keys.issuer import IssuerKey
-from secure_ipp.keys.key_files import read_issuer_key, read_server_key, write_issuer_key, write_server_key
+from secure_ipp.keys.key_files import (
+    IssuerKeyFile,
+    read_issuer_file,
+    read_issuer_key,
+    read_server_key,
+    write_issuer_key,
+    write_server_key,
+)
 from secure_ipp.keys.locks import Lock
 from secure_ipp.keys.places import ClusterPlace, NoKeys
 from secure_ipp.keys.private_files import AlreadyThere, MissingFile, make_private_dir, remove_private, write_private
 from secure_ipp.keys.registry import first_registry, write_first
+from secure_ipp.keys.sealing import Unlock
 
-__all__ = ["ClusterConfig", "InitResult", "ServerKeys", "init_cluster", "load_config", "load_issuer", "load_server"]
+__all__ = [
+    "ClusterConfig", "InitResult", "ServerKeys", "check_issuer", "init_cluster", "load_config", "load_issuer",
+    "load_server",
+]
 
 CLIENT_NAME = "owner"
 ENGINE_NAME = "engines"
@@ -113,19 +124,34 @@ def load_server(place: ClusterPlace) -> ServerKeys:
         raise _incomplete(place, place.server_key) from None
 
 
-def load_issuer(place: ClusterPlace) -> IssuerKey:
+def load_issuer(place: ClusterPlace, *, unlock: Unlock | None = None) -> IssuerKey:
     """The issuer's key, for the owner's commands that issue and revoke.
+
+    Args:
+        place: the cluster's.
+        unlock: what opens the file if it is sealed; None: its user is asked, where there is a way to ask.
 
     Raises:
         NoKeys: there are no keys here.
         KeyFileError, PrivateFileError: the file is damaged, or others could read it.
+        SealError: it is sealed, and was not opened.
+    """
+    check_issuer(place)
+    return read_issuer_key(place.issuer_key, unlock)
+
+
+def check_issuer(place: ClusterPlace) -> IssuerKeyFile:
+    """What the issuer's key file says, if it is this cluster's; nothing is unlocked.
+
+    Raises:
+        NoKeys, KeyFileError, PrivateFileError: as in `load_issuer`.
     """
     config = load_config(place)
     try:
-        issuer = read_issuer_key(place.issuer_key)
+        issuer = read_issuer_file(place.issuer_key)
     except MissingFile:
         raise _incomplete(place, place.issuer_key) from None
-    if issuer.public() != config.issuer_key:
+    if issuer.public_key != config.issuer_key:
         raise EnvironmentProblem(
             f"{place.issuer_key} is not the issuer that cluster.toml names", "restore both from the same copy"
         )

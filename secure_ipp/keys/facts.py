@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from secure_ipp.errors import SecureIppError
-from secure_ipp.keys.capability import Capability
+from secure_ipp.keys.capability import Capability, LockedCapability, PublicPart
 from secure_ipp.keys.derived import DerivedGrants, live_derived
 from secure_ipp.keys.expiry import in_words
 from secure_ipp.keys.grants import Grant, Quotas
@@ -66,7 +66,7 @@ def all_facts(place: ClusterPlace, now: float) -> dict[str, Any]:
     }
 
 
-def capability_facts(capability: Capability, now: float) -> dict[str, Any]:
+def capability_facts(capability: Capability | LockedCapability, now: float) -> dict[str, Any]:
     """A capability file, and what this machine knows of it."""
     return {
         "name": capability.name, "role": capability.role, "cluster": capability.cluster,
@@ -76,12 +76,13 @@ def capability_facts(capability: Capability, now: float) -> dict[str, Any]:
         "expires": capability.expires, "expires_in_words": in_words(capability.expires, now),
         "expired": bool(capability.expires) and now >= capability.expires,
         "door": list(capability.door), "ssh": capability.ssh,
+        "sealed": capability.locked.lock.by if capability.locked is not None else "no",
         "handed_on_by": [parent.name for parent in capability.parents],
         "made_here": made_here(capability), "in_registry": in_registry(capability),
     }
 
 
-def in_registry(capability: Capability) -> str:
+def in_registry(capability: PublicPart) -> str:
     """Whether the key is in the registry: "yes", "no" (it was taken away, or replaced), or "unknown" elsewhere."""
     try:
         place = ClusterPlace(capability.cluster)

@@ -1,29 +1,34 @@
 """Whether a capability is of a cluster whose keys this user made on this machine (S19).
 
 Only then may a client unpickle whatever engines send without being told to: the engines run what the same user sent.
-The proof is possession of the issuer's secret key, read from the private directory; a file's own words prove nothing.
+The proof is possession of a secret in the private directory; a file's own words prove nothing.  The secret is the
+issuer's.  Where that is sealed nobody is asked for it: the doors' secret key takes its place.  It is as good a proof,
+for it lies unsealed beside the issuer's, was made with it, and never leaves the controller's host (S8); a public half
+alone, which anybody could put there who has seen one file of the cluster, is none.
 """
 
 from __future__ import annotations
 
 from secure_ipp.errors import SecureIppError
-from secure_ipp.keys.capability import Capability
+from secure_ipp.keys.capability import PublicPart
 from secure_ipp.keys.places import ClusterPlace
 
 
-def made_here(capability: Capability) -> bool:
-    """Whether this user holds the issuer's secret of this capability's cluster; False when in any doubt."""
+def made_here(capability: PublicPart) -> bool:
+    """Whether this user holds the secrets of this capability's cluster; False when in any doubt."""
     from secure_ipp.keys.config import load_config
-    from secure_ipp.keys.key_files import read_issuer_key
+    from secure_ipp.keys.key_files import read_issuer_file, read_server_key
 
     try:
         place = ClusterPlace(capability.cluster)
         config = load_config(place)
-        issuer = read_issuer_key(place.issuer_key).public()
+        issuer = read_issuer_file(place.issuer_key)
+        if issuer.locked is not None and read_server_key(place.server_key).public not in capability.server_keys:
+            return False
     except SecureIppError:
         return False
     return (
-        issuer == capability.issuer_key
-        and issuer == config.issuer_key
+        issuer.public_key == capability.issuer_key
+        and issuer.public_key == config.issuer_key
         and config.cluster_id == capability.cluster_id
     )

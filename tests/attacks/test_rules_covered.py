@@ -23,6 +23,7 @@ RULES = {
     "S10": "the registry, the control socket, and a gate that does not hear the hub",
     "S11": "no secret in argv, environment, logs, reprs, tracebacks, cores",
     "S12": "the engine file joins, and nothing else; a known key is no new one",
+    "S13": "sealed secrets: stolen, transplanted, doctored, hostile",
     "S14": "every message needs its right",
     "S15": "another's id is answered like an unknown one; digests are recomputed",
     "S16": "a result counts only under the ticket of its assignment",
