@@ -179,6 +179,7 @@ def run_cluster(place: ClusterPlace, wanted: Wanted, say: Say) -> None:
     Raises:
         SecureIppError: it could not be started, or the controller ended with an error.
     """
+    launch.require_keys(place)
     run = Run(place, wanted, say)
     joining = load_capability(place.engine_file) if wanted.engines else None  # first: it may have to be unsealed
     with run.stopping():
