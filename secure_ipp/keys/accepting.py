@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from secure_ipp import limits
-from secure_ipp.keys.capability import Capability, dump_capability, load_capability, parse_capability
+from secure_ipp.keys.capability import Capability, dump_capability, parse_capability
 from secure_ipp.keys.curve import CurvePublicKey, CurveSecretKey
 from secure_ipp.keys.pending import find_pending, read_pending
 from secure_ipp.keys.private_files import AlreadyThere, Path, remove_private, write_private
 from secure_ipp.keys.requests import RequestError, parse_answer, read_open
+from secure_ipp.keys.sealed_files import open_to_renew
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ def accept(answer: Path, out: Path, *, key: Path | None = None, issuer: str = ""
 
 
 def _renew(unverified: dict[str, Any], public: CurvePublicKey, out: Path, issuer: str, now: float) -> Accepted:
-    old = load_capability(out, now=0.0)
+    opened = open_to_renew(out)
+    old = opened.capability
     if old.public_key != public:
         raise AlreadyThere(
             f"{os.fspath(out)} is there already, and is not the file of key {public.fingerprint}",
@@ -83,7 +85,7 @@ def _renew(unverified: dict[str, Any], public: CurvePublicKey, out: Path, issuer
     new = _joined(unverified, old.secret_key, issuer or old.issuer_key.fingerprint, now)
     if (new.cluster_id, new.role) != (old.cluster_id, old.role):
         raise RequestError("the answer is of another cluster or role than the file", "ask for the right one")
-    write_private(out, dump_capability(new), exclusive=False)
+    write_private(out, opened.to_file(new), exclusive=False)
     return Accepted(new, os.fspath(out), True, "")
 
 

@@ -8,7 +8,7 @@ somebody else changed meanwhile is not overwritten.
 from __future__ import annotations
 
 from secure_ipp.errors import UsageError
-from secure_ipp.keys.capability import dump_capability, load_capability, sign_capability
+from secure_ipp.keys.capability import dump_capability, sign_capability
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.desk import Applied, Desk, check_free, read_file
 from secure_ipp.keys.grants import Grant, sign_again
@@ -20,6 +20,7 @@ from secure_ipp.keys.private_files import Path
 from secure_ipp.keys.registry import Registry
 from secure_ipp.keys.requests import Request, make_answer
 from secure_ipp.keys.revoking import grant_of
+from secure_ipp.keys.sealed_files import open_to_renew
 
 
 def renew_by_answer(desk: Desk, word: str, expires: int, out: Path, *, ssh: str = "", now: float) -> Issued:
@@ -53,7 +54,8 @@ def renew_in_place(desk: Desk, word: str, expires: int, file: Path, *, now: floa
     """
     old, issuer, config = grant_of(desk, word), desk.issuer(), desk.config()
     over = read_file(file)
-    capability = load_capability(file, now=0.0)
+    opened = open_to_renew(file)
+    capability = opened.capability
     if capability.public_key != old.key or capability.cluster_id != config.cluster_id:
         raise UsageError(
             f"{file} is not the file of {old.name!r} (its key is {capability.public_key.fingerprint})",
@@ -61,7 +63,7 @@ def renew_in_place(desk: Desk, word: str, expires: int, file: Path, *, now: floa
         )
     new = sign_again(issuer, config.cluster_id, old, now=now, expires=expires)
     values = file_values(desk.place, config, new, capability.ssh)
-    data = dump_capability(sign_capability(issuer, keys=capability.keys, **values))
+    data = opened.to_file(sign_capability(issuer, keys=capability.keys, **values))
     return _publish(desk, issuer, old, new, file, data, over=over)
 
 

@@ -39,11 +39,13 @@ from secure_ipp.keys.sealing import (
     Lock,
     Locked,
     PassphraseBox,
+    RecipientBox,
     Subject,
     Unlock,
     seal_by_passphrase,
     seal_to_recipient,
 )
+from secure_ipp.keys.unlocking import Unlocker
 
 SecretFile = Capability | LockedCapability | SealableKeyFile[Any]
 
@@ -182,6 +184,56 @@ def reseal(path: Path, unlock: Unlock, way: Way, *, keyring_backend: str = "") -
 def sealed_capability(capability: Capability, way: Way) -> LockedCapability:
     """A capability that was just made, locked before it is written: its secret is never on the disk."""
     return capability.with_lock(way.close(capability.secret_key, capability.subject))
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """As it was locked before: for a renewed capability of the same key."""
+
+    lock: Lock
+    passphrase: Passphrase | None
+
+    def close(self, secret: HasPublic, subject: Subject[Any]) -> Lock:
+        """A new box where there was one; the keyring has what it had, under the same name."""
+        box = self.lock.sealed
+        if isinstance(box, RecipientBox):
+            return Lock(seal_to_recipient(secret, subject, box.recipient))
+        if isinstance(box, PassphraseBox):
+            assert self.passphrase is not None
+            return Lock(seal_by_passphrase(secret, subject, self.passphrase, Cost.of(box)), self.lock.keyring)
+        return self.lock
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """A capability that was opened to be renewed."""
+
+    capability: Capability
+    way: Way | None
+
+    def to_file(self, renewed: Capability) -> bytes:
+        """The text of its file, locked as the old one was: what was sealed is never written in clear."""
+        assert renewed.public_key == self.capability.public_key
+        return renewed.to_file() if self.way is None else sealed_capability(renewed, self.way).to_file()
+
+
+def open_to_renew(path: str | os.PathLike[str], unlocker: Unlocker | None = None) -> OpenedFile:
+    """A capability, expired or not, whose file is to be replaced.
+
+    Args:
+        path: the file.
+        unlocker: what opens it; None: its user is asked, where there is a way to ask.
+
+    Raises:
+        MissingFile, PrivateFileError, CapabilityError: it cannot be read.
+        SealError, NoKeyring: it is locked, and was not opened.
+    """
+    found = read_capability(path, now=0.0)
+    if isinstance(found, Capability):
+        return OpenedFile(found, None)
+    unlocker = unlocker or Unlocker()
+    capability = found.with_secret(unlocker(found.locked))
+    return OpenedFile(capability, _Again(found.locked.lock, unlocker.used))
 
 
 def at_least(cost: Cost, found: SecretFile) -> Cost:

@@ -18,7 +18,14 @@ from secure_ipp.keys.passphrases import Passphrase
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import read_private, remove_private, write_private
 from secure_ipp.keys.recipients import RecipientKey
-from secure_ipp.keys.sealed_files import ByPassphrase, ToRecipient, seal, sealed_capability, unseal
+from secure_ipp.keys.sealed_files import (
+    ByPassphrase,
+    ToRecipient,
+    open_to_renew,
+    seal,
+    sealed_capability,
+    unseal,
+)
 from secure_ipp.keys.sealing import SealError, WrongPassphrase, open_by_recipient
 from secure_ipp.keys.unlocking import NobodyToAsk, Unlocker, refuse
 from tests.attacks.canaries import Canaries
@@ -189,3 +196,18 @@ def test_s13_a_file_that_was_open_once_leaves_nothing_beside_it(tmp_path):
     assert not any(secret.seen_in(one.read_bytes()) for one in tmp_path.iterdir())
     unseal(path, to_recipient)
     assert load_capability(path) == GOOD
+
+
+def test_s13_a_renewed_file_is_as_sealed_as_it_was(sealed, sent, tmp_path):
+    """Renewing opens a file; it does not leave it open."""
+    later = make(expires=2**39)
+    for number, (locked, unlock) in enumerate(((sealed, Unlocker(passphrase=lambda: WORDS)), (sent, to_recipient))):
+        path = tmp_path / f"{number}.json"
+        write_private(path, locked.to_file())
+        if unlock is to_recipient:
+            unlock.used = None
+        text = open_to_renew(path, unlock).to_file(later)
+        assert not Canaries({"holder": HOLDER.secret.raw}).seen_in(text)
+        assert json.loads(text)["expires"] == 2**39
+        assert parse_capability(text, unlock=unlock) == later
+        assert json.loads(text)["sealed"]["box"] != locked.sealed.box

@@ -66,6 +66,7 @@ def test_an_interrupt_during_the_start_still_stops_what_was_started(monkeypatch:
         return child
 
     monkeypatch.setattr(launch, "start_agent", start_agent)
+    monkeypatch.setattr(foreground, "load_capability", lambda path: None)
     said: list[str] = []
     foreground.run_engines(Path("file"), None, Wanted(engines=1), said.append)
     assert child.stops == 1 and said == ["stopping ..."]
