@@ -79,11 +79,12 @@ class Owner:
         self.peers: list[ClientPeer] = []
         self.account = Account()
 
-    def end(self, task: Task, ended: Ended) -> None:
-        self.live.pop(task.id, None)
-        self.ended[task.id] = ended
-        if len(self.ended) > limits.OUTCOMES_PER_OWNER:
-            self.ended.popitem(last=False)
+    def end(self, task_id: str, ended: Ended) -> None:
+        self.live.pop(task_id, None)
+        known = self.ended
+        known[task_id] = ended
+        if len(known) > limits.OUTCOMES_PER_OWNER:
+            known.popitem(last=False)
 
     def known(self, task_id: str) -> Ended | None:
         """How it ended; None if it has not; KeyError if there is no such task."""

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from secure_ipp import limits
 from secure_ipp.errors import Refused
-from secure_ipp.scheduler.board import Board, ClientPeer
+from secure_ipp.scheduler.board import Board, ClientPeer, Owner
 from secure_ipp.scheduler.dispatch import Dispatch
 from secure_ipp.scheduler.outcomes import plain_error, without_engine
 from secure_ipp.scheduler.quota import too_much
@@ -101,23 +101,26 @@ class ClientDesk:
 
     def submit(self, peer: ClientPeer, message: Request, now: float) -> None:
         """A Submit or a Direct, in its turn; raises `Refused` if no honest client says it."""
-        charge(peer, self._board.owner(peer.user), message)
+        owner = self._board.owner(peer.user)
+        charge(peer, owner, message)
         if peer.backlog or peer.waits_for is not None:
             peer.backlog.append(message)
         else:
-            self._take(peer, message, now)
+            self._take(peer, owner, message, now)
 
-    def _take(self, peer: ClientPeer, message: Request, now: float) -> None:
+    def _take(self, peer: ClientPeer, owner: Owner, message: Request, now: float) -> None:
         """Act on it, or put it first in the backlog."""
         board = self._board
-        owner = board.owner(peer.user)
         if owner.dismissed is not None:
             self._refuse(peer, message, owner.dismissed.ename, owner.dismissed.evalue)
         elif message.resend:
             self._returning.resent(peer, message)
             if self._recovery.has_parked(peer):
                 self._held_up.add(peer)
-        elif self._recovery.has_parked(peer) or peer.decided or self._engine_may_return(message):
+        elif (
+            self._recovery.has_parked(peer) or peer.decided
+            or (self._recovery.expected and self._engine_may_return(message))
+        ):
             self._held_up.add(peer)
             peer.backlog.appendleft(message)
         elif board.records.full:
@@ -138,8 +141,6 @@ class ClientDesk:
 
     def _engine_may_return(self, message: Request) -> bool:
         """Whether it names an engine of before a restart that has not reported yet."""
-        if not self._recovery.expected:
-            return False
         named = message.targets if isinstance(message, messages.Submit) else message.engines
         return any(self._board.engines.expected(engine_id) for engine_id in named)
 
@@ -202,9 +203,10 @@ class ClientDesk:
 
     def drain(self, peer: ClientPeer, now: float) -> None:
         """Take what waited, in order, until something must wait again."""
+        owner = self._board.owner(peer.user)
         while peer.backlog and peer.waits_for is None:
             before = len(peer.backlog)
-            self._take(peer, peer.backlog.popleft(), now)
+            self._take(peer, owner, peer.backlog.popleft(), now)
             if len(peer.backlog) == before:
                 return
 

@@ -76,17 +76,19 @@ class Core:
 
     def client_message(self, peer: ClientPeer, message: Any, frame: Any, now: float) -> None:
         """A client's message; raises `Refused` if it must be cut."""
+        kind = type(message)
         try:
-            rights.check("client", peer.rights, type(message).__name__)
+            rights.check("client", peer.rights, kind.__name__)
         except Refused as refusal:
             if now >= peer.forbidden_at + limits.GATE_LOG_SECONDS:
                 peer.forbidden_at = now
-                self._audit("forbidden", now, user=peer.user, message=type(message).__name__)
+                self._audit("forbidden", now, user=peer.user, message=kind.__name__)
             self.clients.forbidden(peer, message, refusal)
             return
+        if kind is messages.Submit or kind is messages.Direct:  # by far the most; a match is slower
+            self.clients.submit(peer, message, now)
+            return
         match message:
-            case messages.Submit() | messages.Direct():
-                self.clients.submit(peer, message, now)
             case messages.Function():
                 self.clients.function(peer, message, now)
             case messages.Chunk():
@@ -157,9 +159,10 @@ class Core:
 
     def engine_message(self, session: Any, uuid: str, message: Any, frame: Any, now: float) -> None:
         """An engine's message; raises `Refused` if it must be cut."""
-        rights.check("engine", (), type(message).__name__)
+        kind = type(message)
+        rights.check("engine", (), kind.__name__)
         engine = self.board.engines.by_uuid(uuid)
-        if isinstance(message, messages.Report):
+        if kind is messages.Report:
             known = self.agents.key_of(uuid)
             if known is None or engine is not None:
                 raise Refused("an engine reported twice, or was declared dead", code="declared-dead")
@@ -171,9 +174,10 @@ class Core:
             return
         if engine is None or engine.session is not session:
             raise Refused("an engine must report before it says anything else", code="no-report")
+        if kind is messages.Result:  # by far the most; a match is slower
+            self.engines.result(engine, message, now)
+            return
         match message:
-            case messages.Result():
-                self.engines.result(engine, message, now)
             case messages.EngineOutput():
                 self.engines.output(engine, message)
             case messages.EngineDisplay():

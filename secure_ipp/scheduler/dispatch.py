@@ -335,7 +335,7 @@ class Dispatch:
         task.to(_END[status])
         board.done += 1
         outcome = outcome_of(task, status, now, error, result)
-        told = dict.fromkeys((session, *task.watchers))
+        told = dict.fromkeys((session, *task.watchers)) if task.watchers else (session,)
         for peer in told:
             board.send(peer, outcome)
         streamed = bool(outcome.sizes)
@@ -348,7 +348,7 @@ class Dispatch:
             None if origin is None or streamed else (origin, task.number),
         )
         ended = Ended(status == "ok", outcome.engine)
-        board.owner(task.owner).end(task, ended)
+        board.owner(task.owner).end(task.id, ended)
         if task.function:
             board.functions.release(task.owner, task.function)
         if streamed and origin is not None:

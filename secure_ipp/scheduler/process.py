@@ -46,7 +46,7 @@ class SchedulerProcess:
         self._loop = Loop()
         link = told.pair(orders.link_secret, orders.link_public)
         self._core = Core(
-            send=_send, to_hub=self._to_hub, ticket_key=told.ticket_key(orders.ticket_key), scheme=orders.scheme,
+            send=Session.send, to_hub=self._to_hub, ticket_key=told.ticket_key(orders.ticket_key), scheme=orders.scheme,
             rng=random.Random(os.urandom(16)), keys_changed=lambda: self._standing.renew_table(), now=time.time(),
             own_keys=frozenset(keys.public.raw for keys in (self._server, self._probe, link)),
         )
@@ -302,10 +302,6 @@ class SchedulerProcess:
 
     def on_incident(self, event: str, details: dict[str, str]) -> None:
         self._audit(event, details)
-
-
-def _send(session: Session, message: messages.Message, frame: Any) -> None:
-    session.send(message, frame)
 
 
 def _same_versions(session: Session) -> None:

@@ -26,7 +26,9 @@ def charge(peer: ClientPeer, owner: Owner, message: Request) -> None:
     """
     if isinstance(message, messages.Submit):
         tasks = {message.task}
-        named = len(message.targets) + len(message.after) + len(message.follow)
+        named = 0
+        if message.targets or message.after or message.follow:
+            named = len(message.targets) + len(message.after) + len(message.follow)
     else:
         tasks = set(message.tasks)
         if not tasks or not len(message.tasks) == len(message.engines) == len(tasks):
