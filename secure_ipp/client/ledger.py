@@ -43,7 +43,10 @@ class Request:
         self.tasks = tasks
         self.code = code
         self.stream = stream
-        self.bytes = sum(map(len, message.body))
+        size = 0
+        for part in message.body:
+            size += len(part)
+        self.bytes = size
         self.left = len(tasks)
         self.state = QUEUED
 

@@ -49,6 +49,10 @@ def as_body(buffers: Sequence[Buffer]) -> tuple[list[bytes], list[int], Stream |
     Raises:
         UsageError: too large, or in too many buffers.
     """
+    if len(buffers) == 1:  # nearly all calls and results
+        only = buffers[0]
+        if type(only) is bytes and len(only) <= limits.INLINE_BYTES:
+            return [only], [], None
     total = 0
     for buffer in buffers:
         total += len(buffer) if type(buffer) is bytes else memoryview(buffer).nbytes
