@@ -10,6 +10,7 @@ import click
 from secure_ipp.cli.options import EXIT_CODES_HELP, cluster_options, json_option, run_safely, show_json
 from secure_ipp.cli.running import curve_option, engines_option, log_level_option, say, scheme_option
 from secure_ipp.keys.places import ClusterPlace
+from secure_ipp.logs import escape
 
 
 @click.command(epilog=EXIT_CODES_HELP)
@@ -129,7 +130,7 @@ def list_clusters(as_json: bool) -> None:
         ports = f"{entry['client_port']}, {entry['engine_port']}" if entry["client_port"] else "-"
         problem = f"  {entry['problem']}" if entry["problem"] else ""
         line = f"{entry['cluster']:<{width}}  {entry['state']:<8}  {entry['engines']:>7}  {ports:<13}  {since}{problem}"
-        click.echo(line)
+        click.echo(escape(line))
 
 
 def places() -> list[ClusterPlace]:

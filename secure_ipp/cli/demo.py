@@ -17,6 +17,7 @@ import click
 
 from secure_ipp.cli.options import EXIT_CODES_HELP, FAILED, OK, json_option, run_safely, show_json
 from secure_ipp.cli.standard_library import Module, Tally, modules, survey
+from secure_ipp.logs import escape
 
 CIPHER = "CurveZMQ: Curve25519 key agreement, XSalsa20-Poly1305 boxes"
 KNOCK_SECONDS = 5.0
@@ -141,11 +142,11 @@ def show(report: Report) -> None:
         click.echo(f"  {name:<{width}}  {value}")
     click.echo(f"\n  {'lines':>7}  {'functions':>9}  the {LARGEST} largest")
     for lines, functions, path in tally.largest(LARGEST):
-        click.echo(f"  {lines:>7,}  {functions:>9,}  {os.path.relpath(path, report.root)}")
+        click.echo(f"  {lines:>7,}  {functions:>9,}  {escape(os.path.relpath(path, report.root))}")
     if tally.problems:
         click.echo("\n  not parsable (test data, most of it broken on purpose):")
         for path, problem in sorted(tally.problems.items())[:SHOWN_PROBLEMS]:
-            click.echo(f"    {os.path.relpath(path, report.root)}: {problem.splitlines()[0][:80]}")
+            click.echo(f"    {escape(f'{os.path.relpath(path, report.root)}: {problem[:80]}')}")
         if len(tally.problems) > SHOWN_PROBLEMS:
             click.echo(f"    and {len(tally.problems) - SHOWN_PROBLEMS} more")
     if tally.missing:

@@ -8,13 +8,18 @@ from typing import Any, TypeVar
 import click
 
 from secure_ipp import limits
+from secure_ipp.logs import escape
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def say(text: str) -> None:
-    """A sentence for the user; on stderr, so that stdout stays what a script reads."""
-    click.echo(text, err=True)
+    """Sentences for the user, one a line; on stderr, so that stdout stays what a script reads.
+
+    Part of it may be another process's or host's words: it is escaped (S31).
+    """
+    for line in text.split("\n"):
+        click.echo(escape(line), err=True)
 
 
 def default_engines() -> int:

@@ -11,7 +11,7 @@ import builtins
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from secure_ipp.client.terminal import harmless
+from secure_ipp.client.terminal import harmless, show_text
 from secure_ipp.errors import EngineSideError, EnvironmentProblem, SecureIppError, UsageError
 from secure_ipp.payload import markers
 
@@ -75,6 +75,7 @@ class RemoteError(EngineSideError, KernelError):
     code = "remote"
 
     def __init__(self, ename: str, evalue: str, traceback: str = "", engine_info: dict[str, Any] | None = None) -> None:
+        ename, evalue, traceback = harmless(ename), harmless(evalue), harmless(traceback)
         super().__init__(evalue)
         self.ename = ename
         self.evalue = evalue
@@ -107,7 +108,7 @@ class RemoteError(EngineSideError, KernelError):
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print the remote traceback."""
-        print("\n".join(self.render_traceback()))
+        show_text("\n".join(self.render_traceback()))
 
 
 class _Decided(RemoteError):
@@ -238,7 +239,7 @@ class CompositeError(RemoteError):
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print one of the tracebacks, or the first few."""
-        print("\n".join(self.render_traceback(excid)))
+        show_text("\n".join(self.render_traceback(excid)))
 
     def raise_exception(self, excid: int = 0) -> None:
         """Raise one of the errors.

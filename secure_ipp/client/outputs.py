@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from secure_ipp.client.images import IMAGE_SIDE, is_picture
-from secure_ipp.client.terminal import harmless
+from secure_ipp.client.terminal import harmless, show_text
 
 if TYPE_CHECKING:
     from secure_ipp.client.tasks import Task
@@ -144,16 +144,15 @@ class Show:
                 data = bundle.get("data")
                 text = harmless(str(data.get("text/plain", ""))) if isinstance(data, dict) else ""
                 count = task.outcome.execution_count if task.outcome else 0
-                print(f"Out[{task.engine}:{count}]: {text}")
+                show_text(f"Out[{task.engine}:{count}]: {text}")
 
 
 def print_text(text: str, name: str = "stdout", heading: str = "") -> None:
     """Print an engine's text to the stream of that name."""
     stream = sys.stderr if name == "stderr" else sys.stdout
-    text = harmless(text)
     if heading:
         print(heading, file=stream)
-    print(text, end="" if text.endswith("\n") else "\n", file=stream, flush=True)
+    show_text(harmless(text).removesuffix("\n"), stream)
 
 
 def in_notebook() -> bool:
@@ -175,6 +174,6 @@ def display_bundle(bundle: Mapping[str, Any], *, trusted: bool) -> None:
         if shown:
             publish_display_data(shown, about)  # type: ignore[no-untyped-call]
     elif "text/plain" in data:
-        print(harmless(str(data["text/plain"])))
+        show_text(harmless(str(data["text/plain"])))
     elif data:
         print(passive({"data": dict.fromkeys(data)})[0]["text/plain"])

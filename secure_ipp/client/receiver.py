@@ -20,7 +20,7 @@ from secure_ipp.client.ledger import Ledger, Request
 from secure_ipp.client.questions import Questions, error_of
 from secure_ipp.client.roster import EngineRoster
 from secure_ipp.client.tasks import Task, local_outcome
-from secure_ipp.client.terminal import harmless, line
+from secure_ipp.client.terminal import line
 from secure_ipp.errors import PeerError, ProtocolError, SecureIppError
 from secure_ipp.payload.body import Assembly
 from secure_ipp.wire import messages
@@ -289,7 +289,7 @@ class Receiver:
             log.warning("the controller refused something: %s", error_of(message))
 
     def _notice(self, message: messages.Notice) -> None:
-        text = harmless(message.text)
+        text = line(message.text)
         if message.level == "info":
             log.info("%s", text)
         else:

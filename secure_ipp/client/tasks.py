@@ -67,14 +67,15 @@ class Printed:
         """Keep a rich output, unless it is none."""
         try:
             bundle = msgspec.json.decode(content)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return
         if not isinstance(bundle, dict):
             return
         if kind == "execute_result":
             self.result = bundle
         elif kind == "data":
-            self.data.update(bundle.get("data", bundle))
+            data = bundle.get("data", bundle)
+            self.data.update(data if isinstance(data, dict) else {})
         elif kind == "clear_output":
             self.displays.clear()
         elif kind == "display_data":

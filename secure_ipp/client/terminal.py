@@ -13,6 +13,8 @@ Laws, of `harmless`:
 from __future__ import annotations
 
 import re
+import sys
+from typing import Any
 
 _REORDERING = "\u202a-\u202e\u2066-\u2069"
 _SUSPICIOUS = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029{_REORDERING}\ud800-\udfff]")
@@ -47,6 +49,15 @@ def line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def show_text(text: str, stream: Any = None) -> None:
+    """Print harmless text; characters that the stream has no code for are escaped, and are no error."""
+    stream = sys.stdout if stream is None else stream
+    try:
+        print(text, file=stream, flush=True)
+    except UnicodeEncodeError:
+        print(text.encode("ascii", "backslashreplace").decode(), file=stream, flush=True)
 
 
 def _kept(found: re.Match[str]) -> str:

@@ -33,6 +33,7 @@ RULES = {
     "S25": "less than Curve is an error",
     "S26": "engines that can read the owner's keys are shown",
     "S29": "locks and sockets on local file systems only",
+    "S31": "what engines say drives no terminal and runs in no notebook",
     "S30": "identity is the envelope's; no envelope in an envelope",
 }
 
