@@ -7,10 +7,11 @@ has it in force; without one it is in force at the next start.  `cluster` is a c
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from secure_ipp.cluster import registry_change
 from secure_ipp.cluster.control import ask
@@ -28,6 +29,7 @@ from secure_ipp.keys.private_files import Path
 from secure_ipp.keys.revoking import Identity
 
 Cluster = str | ClusterPlace
+Function = TypeVar("Function", bound=Callable[..., Any])
 REACH_SECONDS = 2.0  # the hub is asked so long which engines can read the owner's files
 
 
@@ -54,12 +56,28 @@ class Revoked:
     applied: Applied
 
 
+def _without_frames(function: Function) -> Function:
+    """Errors of this package and the system end here, without the frames below, whose variables hold secrets (S11)."""
+
+    @functools.wraps(function)
+    def called(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except (SecureIppError, OSError) as error:
+            error.__cause__ = error.__context__ = None
+            failed: Exception = error.with_traceback(None)
+        raise failed
+
+    return called  # type: ignore[return-value]
+
+
 def desk_of(cluster: Cluster = "default") -> Desk:
     """The owner's desk of a cluster of this machine."""
     place = cluster if isinstance(cluster, ClusterPlace) else ClusterPlace(cluster)
     return Desk(place, registry_change.apply)
 
 
+@_without_frames
 def issue(
     name: str, out: Path, *, role: str = "client", rights: str | Iterable[str] | None = None, expires: str = "never",
     shared_engines: bool | None = None, quotas: str | Mapping[str, int] | None = None, engines: int | None = None,
@@ -92,6 +110,7 @@ def issue(
     return issuing.issue(desk_of(cluster), order, out, now)
 
 
+@_without_frames
 def request(
     out: Path, *, name: str, role: Literal["client", "engine"] = "client", rights: str | Iterable[str] | None = None
 ) -> Requested:
@@ -113,6 +132,7 @@ def request(
     return Requested(str(out), kept, made.public_key.fingerprint)
 
 
+@_without_frames
 def approve(
     request: Path, name: str, out: Path, *, fingerprint: str, rights: str | Iterable[str] | None = None,
     expires: str = "never", shared_engines: bool | None = None, quotas: str | Mapping[str, int] | None = None,
@@ -141,6 +161,7 @@ def approve(
     return requests.approve(desk_of(cluster), asked, order, out, now)
 
 
+@_without_frames
 def accept(answer: Path, out: Path, *, key: Path | None = None, issuer: str = "") -> Accepted:
     """Join an answer to the secret that was kept here; see `accepting.accept`."""
     return accepting.accept(answer, out, key=key, issuer=issuer, now=time.time())
@@ -183,6 +204,7 @@ def revoke(word: str, *, prefix: bool = False, cluster: Cluster = "default") -> 
     return Revoked(tuple(chosen), revoking.revoke(desk, chosen))
 
 
+@_without_frames
 def renew(
     word: str, expires: str, *, out: Path | None = None, file: Path | None = None, ssh: str = "",
     cluster: Cluster = "default",
@@ -213,6 +235,7 @@ def renew(
     return renewal.renew_in_place(desk, word, end, file, now=now)
 
 
+@_without_frames
 def rotate(
     word: str, out: Path, *, request: Path | None = None, fingerprint: str = "", ssh: str = "",
     cluster: Cluster = "default",

@@ -84,6 +84,7 @@ class Desk:
             AlreadyThere: something has this name.
             SecureIppError: as by `Apply`; with "not-in-force" the file stays.
         """
+        Registry.load(self.place)  # one that cannot be relied on is no reason to write a file
         write_private(path, data, exclusive=over is None)
         try:
             return self.apply(self.place, issuer, change)

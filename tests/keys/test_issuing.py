@@ -127,7 +127,10 @@ def test_a_change_that_stands_but_is_not_in_force_keeps_its_file(desk: Desk, own
 
 def test_when_in_doubt_the_file_stays(desk: Desk, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def torn(place: ClusterPlace, *_: Any) -> Any:
-        monkeypatch.setattr(desk_module.Registry, "load", lambda place: (_ for _ in ()).throw(RegistryError("gone")))
+        def unreadable(place: ClusterPlace) -> Registry:
+            raise RegistryError("gone")
+
+        monkeypatch.setattr(desk_module.Registry, "load", unreadable)
         raise EnvironmentProblem("the disk is gone")
 
     with pytest.raises(EnvironmentProblem):
