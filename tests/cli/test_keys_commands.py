@@ -60,7 +60,8 @@ def test_issue_says_what_was_made_and_that_it_waits_for_the_controller(own: Path
 
 
 def test_issue_as_json(own: Path) -> None:
-    facts = as_json("issue", "lab", "--role", "engine", "--single-use", "--network", "192.0.2.0/24", "--out", "lab.json")
+    engine = ("--role", "engine", "--single-use", "--network", "192.0.2.0/24")
+    facts = as_json("issue", "lab", *engine, "--out", "lab.json")
     assert facts["grant"]["joins"] == 1 and facts["grant"]["networks"] == ["192.0.2.0/24"]
     assert (facts["in_force"], facts["controller"], facts["version"]) == (False, "stopped", 2)
     facts = as_json("issue", "ada", "--shared-engines", "--quota", "tasks=5,bytes=1K", "--rights", "observe,task",
