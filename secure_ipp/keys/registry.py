@@ -64,13 +64,13 @@ class Registry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             PrivateFileError: others could change it.
         """
         config = load_config(place)
+        seen = max(at_least, highest_written(place, config.cluster_id))  # first: what is read next is no older
         try:
             data = read_private(place.registry, limits.REGISTRY_BYTES)
         except MissingFile:
             raise RegistryError(
                 f"the registry {place.registry} is not there", "restore the cluster's directory from its copy"
             ) from None
-        seen = max(at_least, highest_written(place, config.cluster_id))
         return parse_registry(data, config.issuer_key, config.cluster_id, at_least=seen)
 
     def grant(self, id: str) -> Grant | None:
