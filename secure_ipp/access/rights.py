@@ -33,6 +33,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "History": ALWAYS,
         "PurgeRecords": ALWAYS,
         "Whois": ALWAYS,
+        "OwnGrant": ALWAYS,
+        "Attenuate": ALWAYS,  # of what the asker holds itself, less `admin` (S32)
         "Goodbye": ALWAYS,
     },
     "agent": {

@@ -115,6 +115,17 @@ class RegistryLoaded(AuditRecord, frozen=True, tag="registry_loaded"):
     grants: int
 
 
+class GrantHandedOn(AuditRecord, frozen=True, tag="grant_handed_on"):
+    """A holder has put a narrower grant in force, for somebody else (S32)."""
+
+    user: str  # who handed on
+    grant: str
+    name: str
+    key: str  # fingerprint
+    rights: list[str]
+    expires: float  # 0: never
+
+
 class RegistryRefused(AuditRecord, frozen=True, tag="registry_refused"):
     """The registry could not be read or believed; nobody new is admitted until it can."""
 

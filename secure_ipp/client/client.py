@@ -6,9 +6,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any, Self
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
 
 from secure_ipp import limits
 from secure_ipp.client.balancedview import LoadBalancedView
@@ -23,6 +24,9 @@ from secure_ipp.client.progress import is_interactive, progress_bar
 from secure_ipp.client.session import Session
 from secure_ipp.client.terminal import line
 from secure_ipp.errors import UsageError
+
+if TYPE_CHECKING:
+    from secure_ipp.keys.capability import Capability
 
 
 class _WrongKey(UsageError, TypeError):
@@ -268,6 +272,33 @@ class Client(Controls):
     def executor(self, targets: Any = None) -> ViewExecutor:
         """A `concurrent.futures.Executor` on a load-balanced view."""
         return self.load_balanced_view(targets).executor
+
+    # --- handing on -----------------------------------------------------------------------------------------------
+
+    def attenuate(
+        self, name: str, *, rights: Iterable[str] | str | None = None, expires: float | timedelta | None = None,
+        out: str | os.PathLike[str] | None = None,
+    ) -> Capability:
+        """A narrower, shorter capability for somebody else, in force when this returns.
+
+        It draws on this identity's quotas, is revoked with it, and can never do more or last longer.
+
+        Args:
+            name: of whoever is to have it; others see it behind this identity's own, as in "alice/bob".
+            rights: some of this identity's ("task,direct" or a list); by default all but `admin`.
+            expires: seconds since the epoch, or a time from now; by default when this identity's own does.
+            out: a private file to write it to; it must not exist.
+
+        Returns:
+            The capability, **its secret included**; `Client(capability.as_dict())`, or the file, lets its holder in.
+
+        Raises:
+            UsageError: it would say more than this identity's own.
+            SecureIppError: the controller refuses; too many were handed on, or this key was revoked.
+        """
+        from secure_ipp.client.attenuation import attenuate
+
+        return attenuate(self.session, name, rights, expires, out)
 
     # --- what was sent ---------------------------------------------------------------------------------------------
 

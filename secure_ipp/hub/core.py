@@ -19,7 +19,9 @@ from secure_ipp.audit import record as audit
 from secure_ipp.errors import ProtocolError, Refused, SecureIppError
 from secure_ipp.hub import questions, status
 from secure_ipp.hub.grants import LiveGrants, live_grants_of
+from secure_ipp.hub.handing_on import HandingOn
 from secure_ipp.hub.roster import Roster
+from secure_ipp.keys.derived import DerivedGrants
 from secure_ipp.store.interface import TaskStore
 from secure_ipp.wire import messages
 
@@ -52,7 +54,16 @@ class InForce:
     version: int
 
 
-Action = Send | Write | Stop | InForce
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Derived grants, on the disk; then `Hub.kept` says what follows, or `Hub.not_kept` if it could not be."""
+
+    derived: DerivedGrants
+    forward: messages.Forward
+    reply: questions.Reply
+
+
+Action = Send | Write | Stop | InForce | Keep
 
 
 class Hub:
@@ -60,6 +71,7 @@ class Hub:
 
     Attributes:
         registry_problem: why no grant is in force; empty: they are.
+        handing_on: what holders have handed on.
 
     Args:
         cluster: its name.
@@ -75,6 +87,8 @@ class Hub:
         self._started = started
         self._roster = Roster()
         self._grants: LiveGrants | None = None
+        self._of_registry: LiveGrants | None = None  # of the issuer's own; those handed on come to them
+        self.handing_on = HandingOn()
         self._edition = 0  # of the grants; counts what the scheduler was, or is to be, told
         self._in_force = -1  # the newest edition that the connected scheduler has confirmed
         self.registry_problem = "not read yet"
@@ -108,11 +122,33 @@ class Hub:
 
     def registry_loaded(self, grants: LiveGrants, now: float) -> list[Action]:
         """A registry that was read and verified."""
-        self._grants = grants
+        self._of_registry = grants
+        self._grants = self.handing_on.merged(grants, now)
         self._edition += 1
         self.registry_problem = ""
         loaded = audit.RegistryLoaded(at=now, version=grants.version, grants=len(grants.by_id))
         return [_write(loaded), *self._tell_grants(now)]
+
+    def _question(self, forward: messages.Forward, now: float) -> list[Action]:
+        reply = questions.answer(
+            forward, self._grants, self._store, now, handing_on=self.handing_on,
+            engines={engine.key for engine in self._roster.engines()},
+        )
+        if reply.derived is not None:
+            return [Keep(reply.derived, forward, reply)]
+        return [*_writes(reply.records), Send(reply.forwarded)]
+
+    def kept(self, keep: Keep, now: float) -> list[Action]:
+        """What a holder handed on is on the disk; the answer follows the grants that it is in."""
+        self.handing_on.kept(keep.derived)
+        if self._of_registry is not None and self._grants is not None:
+            self._grants = self.handing_on.merged(self._of_registry, now)
+            self._edition += 1
+        return [*_writes(keep.reply.records), *self._tell_grants(now), Send(keep.reply.forwarded)]
+
+    def not_kept(self, keep: Keep, error: SecureIppError) -> list[Action]:
+        """It could not be written, and is not in force."""
+        return [Send(questions.not_kept(keep.forward, error))]
 
     def in_force(self, version: int) -> bool:
         """Whether the connected scheduler has this version of the registry, or a newer one, in force."""
@@ -166,8 +202,7 @@ class Hub:
             case messages.Lookup():
                 return self._lookup(message)
             case messages.Forward():
-                reply = questions.answer(message, self._grants, self._store, now)
-                return [*_writes(reply.records), Send(reply.forwarded)]
+                return self._question(message, now)
             case messages.HubRoster():
                 change = self._roster.merge(message.engines)
                 came = [_joined(engine, now) for engine in change.joined]
@@ -199,6 +234,7 @@ class Hub:
             "registry": {
                 **status.registry_part(self._grants, self.registry_problem),
                 "in_force": self._grants is not None and self.in_force(self._grants.version),
+                "derived_problem": self.handing_on.problem,
             },
             "engines": status.engines_part(self._roster, self._grants),
             "clients": status.clients_part(self._scheduler_status),

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from secure_ipp import limits
 from secure_ipp.errors import Refused
+from secure_ipp.keys.grants import Grant
 from secure_ipp.keys.registry import Registry
 from secure_ipp.wire.messages import GrantInfo, Grants
 
@@ -20,11 +21,16 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class LiveGrants:
-    """A verified registry as of `version`: grants by id, and raw public keys that must never come back."""
+    """A verified registry as of `version`: grants by id, and raw public keys that must never come back.
+
+    Attributes:
+        registry: that they are from.
+    """
 
     version: int
     by_id: Mapping[str, GrantInfo]
     retired: tuple[bytes, ...] = ()
+    registry: Registry | None = None
 
     def messages(self, edition: int) -> list[Grants]:
         """For the scheduler's gate and rights table, in parts that fit."""
@@ -68,16 +74,19 @@ def _part(items: list[_T], size: int, part: int) -> list[_T]:
 
 def from_registry(registry: Registry) -> LiveGrants:
     """The grants of a registry that was verified when it was loaded; a join grant is its agent's."""
-    by_id = {
-        grant.id: GrantInfo(
-            id=grant.id, name=grant.name, role="client" if grant.role == "client" else "agent", key=grant.key.raw,
-            rights=list(grant.rights), expires=float(grant.expires), engines=grant.engines, parent=grant.parent,
-            tenancy=grant.tenancy, sessions=grant.quotas.sessions, tasks=grant.quotas.tasks, bytes=grant.quotas.bytes,
-            messages=grant.quotas.messages, joins=grant.joins, networks=list(grant.networks),
-        )
-        for grant in registry.grants
-    }
-    return LiveGrants(registry.version, by_id, tuple(key.raw for key in registry.retired))
+    by_id = {grant.id: info_of(grant) for grant in registry.grants}
+    return LiveGrants(registry.version, by_id, tuple(key.raw for key in registry.retired), registry)
+
+
+def info_of(grant: Grant) -> GrantInfo:
+    """What the scheduler needs of a verified grant."""
+    quotas = grant.quotas
+    return GrantInfo(
+        id=grant.id, name=grant.name, role="client" if grant.role == "client" else "agent", key=grant.key.raw,
+        rights=list(grant.rights), expires=float(grant.expires), engines=grant.engines, parent=grant.parent,
+        tenancy=grant.tenancy, sessions=quotas.sessions, tasks=quotas.tasks, bytes=quotas.bytes,
+        messages=quotas.messages, joins=grant.joins, networks=list(grant.networks),
+    )
 
 
 def live_grants_of(grants: LiveGrants | None) -> LiveGrants:

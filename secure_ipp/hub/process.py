@@ -22,10 +22,11 @@ from secure_ipp.audit.log import AuditLog
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.hub import bootstrap as told
 from secure_ipp.hub.control import ControlSocket
-from secure_ipp.hub.core import Action, Hub, InForce, Send, Stop, Write
+from secure_ipp.hub.core import Action, Hub, InForce, Keep, Send, Stop, Write
 from secure_ipp.hub.grants import LiveGrants, from_registry
 from secure_ipp.hub.link_door import LinkDoor
 from secure_ipp.hub.registry_watch import RegistryWatch
+from secure_ipp.keys.derived import DerivedGrants
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import make_private_dir
 from secure_ipp.keys.registry import Registry
@@ -42,6 +43,7 @@ class HubProcess:
 
     def __init__(self, bootstrap: told.HubBootstrap) -> None:
         place = ClusterPlace(os.path.basename(bootstrap.place_dir), home=_parent(bootstrap.place_dir))
+        self._place = place
         log_dir = os.path.dirname(bootstrap.log_file)
         keys, scheduler = told.keys(bootstrap)
         now = time.time()
@@ -135,10 +137,20 @@ class HubProcess:
         found = self._watch.poll()
         if isinstance(found, LiveGrants):
             _log.info("registry version %d: %d grants", found.version, len(found.by_id))
+            if self._hub.handing_on.problem and found.registry is not None:
+                self._load_derived(found.registry.cluster_id)
             self._perform(self._hub.registry_loaded(found, time.time()))
         elif found is not None:
             _log.error("nobody new is admitted: %s", found.message)
             self._perform(self._hub.registry_refused(found, time.time()))
+
+    def _load_derived(self, cluster_id: str) -> None:
+        """Once: nobody else writes that file."""
+        try:
+            self._hub.handing_on.loaded(DerivedGrants.load(self._place, cluster_id))
+        except (SecureIppError, OSError) as error:
+            _log.error("nothing that holders handed on is in force: %s", error)
+            self._hub.handing_on.damaged(str(error))
 
     # --- actions -------------------------------------------------------------------------------------------
 
@@ -150,6 +162,7 @@ class HubProcess:
         """Do what can be done; one that cannot holds up the rest, and is tried again with the next beat."""
         while self._waiting:
             action, session = self._waiting[0]
+            follows: list[Action] = []
             match action:
                 case Write(records):
                     try:
@@ -165,10 +178,22 @@ class HubProcess:
                         session.send(message)
                 case InForce(version):
                     self._tell_adopted(version)
+                case Keep():
+                    follows = self._keep(action)
                 case Stop(by):
                     _log.info("grant %s asked for the controller to stop", by)
                     tether.tell("stop", by=by)
             self._waiting.popleft()
+            self._waiting.extendleft((following, session) for following in reversed(follows))
+
+    def _keep(self, keep: Keep) -> list[Action]:
+        try:
+            keep.derived.save(self._place)
+        except (SecureIppError, OSError) as error:
+            _log.error("what a holder handed on could not be kept: %s", error)
+            problem = EnvironmentProblem("the controller cannot keep it: its disk", "try again later", code="disk")
+            return self._hub.not_kept(keep, problem)
+        return self._hub.kept(keep, time.time())
 
     # --- the control socket's threads ------------------------------------------------------------------------
 

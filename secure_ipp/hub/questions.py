@@ -13,7 +13,7 @@ ended is unknown to it, so `pending` is empty.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,19 +21,22 @@ import msgspec
 
 from secure_ipp import limits
 from secure_ipp.access import rights
-from secure_ipp.audit.record import AuditRecord, QuestionRefused, RecordsPurged, bounded
+from secure_ipp.audit.record import AuditRecord, GrantHandedOn, QuestionRefused, RecordsPurged, bounded
 from secure_ipp.errors import ProtocolError, Refused, SecureIppError
 from secure_ipp.hub.grants import LiveGrants, live_grants_of
+from secure_ipp.hub.handing_on import HandingOn
+from secure_ipp.keys.derived import DerivedGrants
 from secure_ipp.store.interface import TaskStore
 from secure_ipp.wire.codec import decode_question
 from secure_ipp.wire.messages import (
     Answer,
+    Attenuate,
     Failure,
     Forward,
     Forwarded,
     GrantInfo,
     History,
-    HubQuestion,
+    OwnGrant,
     PurgeRecords,
     ResultStatus,
     Whois,
@@ -44,28 +47,43 @@ _encode = msgspec.msgpack.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to send back, and what goes on record before it is sent."""
+    """What to send back, and what must be done before it is sent.
+
+    Attributes:
+        records: go on record.
+        derived: is kept on the disk, and in force.
+    """
 
     forwarded: Forwarded
     records: Sequence[AuditRecord] = ()
+    derived: DerivedGrants | None = None
 
 
-def answer(forward: Forward, grants: LiveGrants | None, store: TaskStore, now: float) -> Reply:
+def answer(
+    forward: Forward, grants: LiveGrants | None, store: TaskStore, now: float, *, handing_on: HandingOn | None = None,
+    engines: Collection[bytes] = (),
+) -> Reply:
     """Answer one envelope.
 
     Args:
         forward: from the scheduler; its `body` is unverified bytes of the client.
         grants: in force; None when the registry cannot be read.
         store: of task records.
-        now: seconds since the epoch.
+        now: seconds since the epoch, trusted.
+        handing_on: what holders have handed on.
+        engines: session keys of the engines that are there.
     """
     asked = "unreadable"
+    derived = None
     try:
         grant = live_grants_of(grants).client(forward.user, now)
         question = decode_question(forward.body)
         asked = type(question).__name__
         rights.check("client", grant.rights, asked)
-        body, records = _answer(question, grant, store, now)
+        if isinstance(question, OwnGrant | Attenuate):
+            body, records, derived = _hand_on(question, grant, handing_on or HandingOn(), engines, now)
+        else:
+            body, records = _answer(question, grant, store, now)
         encoded = _encode(body)
         if len(encoded) > limits.FRAME_BYTES:
             raise ProtocolError("the answer is too large", "ask about fewer tasks at a time", code="too-large")
@@ -74,11 +92,32 @@ def answer(forward: Forward, grants: LiveGrants | None, store: TaskStore, now: f
         return Reply(_failure(forward, error), (refused,))
     except SecureIppError as error:
         return Reply(_failure(forward, error))
-    return Reply(Forwarded(forward.session, Answer(forward.request, encoded)), records)
+    return Reply(Forwarded(forward.session, Answer(forward.request, encoded)), records, derived)
+
+
+def _hand_on(
+    question: OwnGrant | Attenuate, grant: GrantInfo, handing_on: HandingOn, engines: Collection[bytes], now: float
+) -> tuple[dict[str, Any], Sequence[AuditRecord], DerivedGrants | None]:
+    if isinstance(question, OwnGrant):
+        return {"chain": handing_on.chain(grant.id)}, (), None
+    derived = handing_on.judged(grant.id, question.grant, engines, now)
+    if derived is None:
+        return {"granted": True}, (), None
+    new = derived.grants[-1]
+    record = GrantHandedOn(
+        at=now, user=grant.id, grant=new.id, name=new.name, key=new.key.fingerprint, rights=list(new.rights),
+        expires=float(new.expires),
+    )
+    return {"granted": True}, (record,), derived
+
+
+def not_kept(forward: Forward, error: SecureIppError) -> Forwarded:
+    """What was granted could not be kept, so that it is not in force."""
+    return _failure(forward, error)
 
 
 def _answer(
-    question: HubQuestion, grant: GrantInfo, store: TaskStore, now: float
+    question: ResultStatus | History | PurgeRecords | Whois, grant: GrantInfo, store: TaskStore, now: float
 ) -> tuple[dict[str, Any], Sequence[AuditRecord]]:
     match question:
         case ResultStatus():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -173,7 +174,13 @@ def _unexpired(grant: Grant, now: float) -> bool:
 
 def _stands(child: Grant, parent: Grant, registry: Registry) -> bool:
     try:
-        child.verify_derived(parent, registry.cluster_id)
+        _prove(child, parent, registry.cluster_id)
     except (BadSignature, ValueError):
         return False
     return True
+
+
+@lru_cache(maxsize=MOST_DERIVED)
+def _prove(child: Grant, parent: Grant, cluster_id: str) -> None:
+    """Raise if it does not hang on its parent; what was proven once is so for good, and is not computed again."""
+    child.verify_derived(parent, cluster_id)

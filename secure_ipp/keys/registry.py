@@ -9,6 +9,7 @@ is on disk, and replace the file in one step.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -248,7 +249,13 @@ def _check_consistent(registry: Registry, issuer: IssuerPublicKey, cluster_id: s
         if len(set(values)) != len(values):
             raise ValueError("a name or id stands in it twice")
     for grant in registry.grants:
-        grant.verify(issuer, cluster_id)
+        _prove(grant, issuer, cluster_id)
+
+
+@lru_cache(maxsize=MOST_GRANTS)
+def _prove(grant: Grant, issuer: IssuerPublicKey, cluster_id: str) -> None:
+    """Raise if the issuer did not sign it; what was proven once is so for good, and is not computed again."""
+    grant.verify(issuer, cluster_id)
 
 
 def _unreliable(why: str) -> RegistryError:

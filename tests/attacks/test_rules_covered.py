@@ -35,6 +35,7 @@ RULES = {
     "S29": "locks and sockets on local file systems only",
     "S31": "what engines say drives no terminal and runs in no notebook",
     "S30": "identity is the envelope's; no envelope in an envelope",
+    "S32": "a holder hands on less, for no longer, and what it handed on dies with it",
 }
 
 

@@ -74,6 +74,7 @@ def test_an_unreadable_registry_stops_the_beat(running: Harness) -> None:
     assert [type(message) for message in sent(running.hub.scheduler_joined(51, NOW))] == [messages.HubRoster]
     assert running.hub.status(NOW)["registry"] == {
         "version": None, "problem": "gone", "grants": [], "in_force": False,
+        "derived_problem": "not read yet",
     }
 
 

@@ -100,6 +100,7 @@ from secure_ipp.wire.messages.greeting import (
     Welcome,
 )
 from secure_ipp.wire.messages.hub import (
+    Attenuate,
     AuditEvent,
     Beat,
     ClientRecord,
@@ -117,6 +118,7 @@ from secure_ipp.wire.messages.hub import (
     HubQuestion,
     HubRoster,
     Lookup,
+    OwnGrant,
     PurgeRecords,
     Records,
     RecordsKept,
@@ -149,6 +151,7 @@ __all__ = [
     "Ask",
     "Assign",
     "Attach",
+    "Attenuate",
     "AuditEvent",
     "Beat",
     "Body",
@@ -213,6 +216,7 @@ __all__ = [
     "Opaque",
     "Outcome",
     "Output",
+    "OwnGrant",
     "PublicKeyBytes",
     "Pull",
     "PurgeRecords",

@@ -223,4 +223,14 @@ class Whois(Message, frozen=True, tag="whois"):
     """Who am I: {"user": grant id, "name", "rights", "expires"}"""
 
 
-HubQuestion = ResultStatus | History | PurgeRecords | Whois
+class OwnGrant(Message, frozen=True, tag="own_grant"):
+    """{"chain": JSON array of signed grants, the issuer's first, the asker's own last}"""
+
+
+class Attenuate(Message, frozen=True, tag="attenuate"):
+    """Put in force a grant that the asker has signed, narrower than its own (S32): {"granted": true}"""
+
+    grant: Annotated[bytes, Meta(max_length=limits.CAPABILITY_BYTES)]  # JSON
+
+
+HubQuestion = ResultStatus | History | PurgeRecords | Whois | OwnGrant | Attenuate
