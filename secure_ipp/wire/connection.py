@@ -15,12 +15,11 @@ from typing import Any
 import zmq
 
 from secure_ipp import limits
-from secure_ipp.errors import REFUSALS, ControllerUnreachable, ProtocolError, Refused, Revoked, SecureIppError
+from secure_ipp.errors import ControllerUnreachable, ProtocolError, Refused, Revoked, SecureIppError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
-from secure_ipp.logs import escape
 from secure_ipp.wire import messages, monitor, sockets
 from secure_ipp.wire.codec import PacketDecoder, decode_greeting_reply, encode_message, is_packet
-from secure_ipp.wire.greeting import Role, make_hello
+from secure_ipp.wire.greeting import Role, make_hello, refusal_of
 from secure_ipp.wire.handler import ConnectionHandler
 from secure_ipp.wire.link import Link
 from secure_ipp.wire.loop import Loop, Timer
@@ -311,8 +310,7 @@ class Connection:
     def _on_greeting(self, frames: list[zmq.Frame]) -> None:
         reply = decode_greeting_reply(frames[0].bytes)
         if isinstance(reply, messages.Refusal):
-            words = escape(reply.reason), escape(reply.advice)  # they end at somebody's terminal
-            self._fail(REFUSALS.get(reply.code, Refused)(*words, code=escape(reply.code)))
+            self._fail(refusal_of(reply))
             return
         if self._welcomed or len(frames) != 1 or (reply.resumed and reply.session != self._session):
             raise ProtocolError("a welcome that was not asked for", code="malformed")

@@ -18,9 +18,10 @@ import zmq
 
 from secure_ipp import limits
 from secure_ipp._version import __version__
-from secure_ipp.errors import ProtocolError, Refused
+from secure_ipp.errors import REFUSALS, ProtocolError, Refused
+from secure_ipp.logs import escape
 from secure_ipp.wire.codec import decode_hello
-from secure_ipp.wire.messages import Hello
+from secure_ipp.wire.messages import Hello, Refusal
 
 Role = Literal["client", "agent", "engine", "scheduler", "probe"]
 _AUTOMATIC_ID_BYTES = 5  # a NUL and a number, as libzmq makes them
@@ -36,6 +37,12 @@ class Newcomer:
     grant: str
     address: str
     hello: Hello
+
+
+def refusal_of(reply: Refusal) -> Refused:
+    """The error that a refusal names; its words (unverified) end at somebody's terminal."""
+    reason, advice, code = map(escape, (reply.reason, reply.advice, reply.code))
+    return REFUSALS.get(code, Refused)(reason, advice, code=code)
 
 
 def make_hello(role: Role, resume: bytes, received: int) -> Hello:
