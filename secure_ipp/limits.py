@@ -101,6 +101,15 @@ RECORDS_SECONDS = 0.01  # records go to the hub in batches this often
 RECORDS_UNACKNOWLEDGED = 100_000  # records the scheduler holds for a hub that is away; beyond it takes no new work
 RECORDS_PER_MESSAGE = 512
 
+# --- the journal -----------------------------------------------------------------------------------
+JOURNAL_SEGMENT_BYTES = 32 * MIB  # a file of the journal; the next record begins another one
+JOURNAL_LINE_BYTES = 4 * MIB  # one line; a batch of RECORDS_PER_MESSAGE tasks takes 0.2 MiB
+JOURNAL_SYNC_SECONDS = 0.5  # task records are on the disk so soon; others before they take effect
+CHECKPOINT_LINES = 1000  # a checkpoint is made after so many lines
+CHECKPOINT_SECONDS = 5.0  # and so long after the first line that none covers
+CHECKPOINTS_REMEMBERED = 4096  # hashes by which a client's head is known without looking into files
+JOURNAL_LOCK_SECONDS = 5.0  # waited for another hub, or the owner's command, to let go of the journal
+
 # --- the hub ---------------------------------------------------------------------------------------
 AUDIT_TEXT_CHARS = 512  # one text from outside in the audit log; a line stays readable
 AUDIT_FIELDS = 32  # details of one event in the audit log

@@ -79,7 +79,7 @@ class EngineLeft(AuditRecord, frozen=True, tag="engine_left"):
     reason: str
 
 
-class TaskEnded(AuditRecord, frozen=True, tag="task_ended"):
+class TaskRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A task, in summary. Times are its outcome's: `submitted` by the client's clock, the others by the engine's."""
 
     owner: str
@@ -94,6 +94,12 @@ class TaskEnded(AuditRecord, frozen=True, tag="task_ended"):
     started: float
     completed: float
     attempts: int
+
+
+class TasksEnded(AuditRecord, frozen=True, tag="tasks_ended"):
+    """One batch, as rows without field names: what a task costs here, every task costs."""
+
+    tasks: list[TaskRow]
 
 
 class RecordsPurged(AuditRecord, frozen=True, tag="records_purged"):
@@ -129,6 +135,85 @@ class GrantHandedOn(AuditRecord, frozen=True, tag="grant_handed_on"):
 class RegistryRefused(AuditRecord, frozen=True, tag="registry_refused"):
     """The registry could not be read or believed; nobody new is admitted until it can."""
 
+    reason: str
+
+
+class GrantIssued(AuditRecord, frozen=True, tag="grant_issued"):
+    """A key's life begins: the hub saw it first in this version of the registry."""
+
+    version: int
+    id: str
+    name: str
+    role: str
+    key: str  # fingerprint
+    rights: list[str]
+    expires: float  # 0: never
+    engines: int = 0
+
+
+class GrantChanged(AuditRecord, frozen=True, tag="grant_changed"):
+    """Same holder, same key; what it may has changed. The fields are those of now."""
+
+    version: int
+    id: str
+    name: str
+    role: str
+    key: str
+    rights: list[str]
+    expires: float
+    engines: int = 0
+
+
+class KeyRotated(AuditRecord, frozen=True, tag="key_rotated"):
+    """A holder got another key; the old one is never admitted again."""
+
+    version: int
+    id: str
+    name: str
+    role: str
+    key: str
+    rights: list[str]
+    expires: float
+    engines: int = 0
+    old_key: str = ""
+
+
+class GrantRevoked(AuditRecord, frozen=True, tag="grant_revoked"):
+    """A key's life ends."""
+
+    version: int
+    id: str
+    name: str
+    role: str
+    key: str
+
+
+class Torn(AuditRecord, frozen=True, tag="torn"):
+    """The last run died while it wrote a line; so many bytes of it were cut off."""
+
+    bytes: int
+
+
+class Gap(AuditRecord, frozen=True, tag="gap"):
+    """Records may be missing before this one."""
+
+    reason: str
+
+
+class Pruned(AuditRecord, frozen=True, tag="pruned"):
+    """The owner's policy lets the lines up to this number go."""
+
+    through: int
+    segments: int
+    policy: str
+
+
+class Fork(AuditRecord, frozen=True, tag="fork"):
+    """A peer has seen what this journal does not hold: it, or the whole cluster, was put back from a copy."""
+
+    user: str
+    number: int
+    hash: str
     reason: str
 
 

@@ -1,8 +1,9 @@
 """Making a cluster's keys, and reading what its controller needs of them.
 
 `init_cluster` makes everything once: the issuer, the doors' key pair, a grant and a capability file for the owner's
-clients and one for engine hosts, the signed registry, and last cluster.toml.  Nothing is ever overwritten, and what an
-attempt that fails has written is removed.  Ports are chosen here, once, so that files stay good across restarts.
+clients and one for engine hosts, the signed registry, the journal's first line and keys, and last cluster.toml.
+Nothing is ever overwritten, and what an attempt that fails has written is removed.  Ports are chosen here, once, so
+that files stay good across restarts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from secure_ipp.keys import addresses, fields
 from secure_ipp.keys.capability import dump_capability, sign_capability
 from secure_ipp.keys.config import ClusterConfig, check_config, format_config, load_config
 from secure_ipp.keys.curve import KeyPair
+from secure_ipp.keys.genesis import FIRST_SEGMENT, genesis_steps
 from secure_ipp.keys.grants import Grant, sign_grant
 from secure_ipp.keys.holder import HolderKey
 from secure_ipp.keys.issuer import IssuerKey
@@ -105,6 +107,7 @@ def init_cluster(
             (place.registry, lambda: write_first(place, registry)),
             (place.client_file, write_client),
             (place.engine_file, write_engine),
+            *genesis_steps(place, issuer, config.cluster, config.cluster_id, moment),
             (place.config, lambda: write_private(place.config, format_config(config))),
         ])
     return InitResult(place, config, client, engine, server.fingerprint)
@@ -167,7 +170,10 @@ def _incomplete(place: ClusterPlace, file: Path) -> NoKeys:
 
 
 def _check_empty(place: ClusterPlace) -> None:
-    files = [place.config, place.issuer_key, place.server_key, place.registry, place.client_file, place.engine_file]
+    files = [
+        place.config, place.issuer_key, place.server_key, place.registry, place.client_file, place.engine_file,
+        place.journal_dir / FIRST_SEGMENT, place.journal_key,
+    ]
     found = [file for file in files if file.is_symlink() or file.exists()]
     if place.config in found:
         raise AlreadyThere(
