@@ -124,7 +124,8 @@ class Scale:
 
     def _cut(self) -> int:
         """Connections that the doors cut because they had not said hello: in time, or because of too many others."""
-        told = [json.loads(line) for line in (self._log_dir / "audit.log").read_text().splitlines()]
+        segments = sorted((self._log_dir.parent / "journal").glob("segment-*"))
+        told = [json.loads(line) for path in segments for line in path.read_bytes().split(b"\n")[:-1]]
         return sum(int(event["details"]["count"]) for event in told if event.get("what") == "silent")
 
     def _join(self, engine_file: Path, client: Any, controller: list[psutil.Process]) -> bool:

@@ -111,10 +111,8 @@ CHECKPOINTS_REMEMBERED = 4096  # hashes by which a client's head is known withou
 JOURNAL_LOCK_SECONDS = 5.0  # waited for another hub, or the owner's command, to let go of the journal
 
 # --- the hub ---------------------------------------------------------------------------------------
-AUDIT_TEXT_CHARS = 512  # one text from outside in the audit log; a line stays readable
-AUDIT_FIELDS = 32  # details of one event in the audit log
-AUDIT_BYTES = 32 * MIB  # the audit log is rotated at this size
-AUDIT_FILES = 3  # and so many older ones are kept
+AUDIT_TEXT_CHARS = 512  # one text from outside in a record; a line stays readable
+AUDIT_FIELDS = 32  # details of one event in a record
 BEAT_SECONDS = 1.0  # the hub's sign of life to the scheduler and its gate; GATE_STALE_SECONDS is several of these
 REGISTRY_POLL_SECONDS = 1.0  # the hub looks whether the registry's file was replaced
 FOUND_BYTES = 512 * KIB  # results in one answer to a look-up, by characters; more go in further messages

@@ -183,3 +183,12 @@ def end_process(pid: int) -> None:
         psutil.Process(pid).kill()
     except psutil.NoSuchProcess:
         return
+
+
+def journal_lines(place: ClusterPlace, after: int = -1) -> list[dict[str, Any]]:
+    """What is on record behind line `after`, in order; a line being written now is left out."""
+    found = []
+    for path in sorted(place.journal_dir.glob("segment-*.jsonl")):
+        lines = path.read_bytes().split(b"\n")[:-1]
+        found += [line for line in map(json.loads, lines) if line["n"] > after]
+    return found

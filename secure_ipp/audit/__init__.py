@@ -1,1 +1,1 @@
-"""What is on record: typed events (`record`) and the log they go to (`log`)."""
+"""What is on record: typed events (`record`), the journal they go to (`journal`), and who verifies it (`verify`)."""

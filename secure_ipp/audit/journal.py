@@ -168,6 +168,11 @@ class Journal:
         return lines >= limits.CHECKPOINT_LINES or not 0 <= waited < limits.CHECKPOINT_SECONDS
 
     @property
+    def is_open(self) -> bool:
+        """Whether it can be written."""
+        return self._key is not None
+
+    @property
     def unsynced(self) -> bool:
         """Whether an end of the machine could lose something."""
         return self._synced != self._size or self._rewrite

@@ -145,7 +145,7 @@ class GrantIssued(AuditRecord, frozen=True, tag="grant_issued"):
     id: str
     name: str
     role: str
-    key: str  # fingerprint
+    fingerprint: str  # of the public key
     rights: list[str]
     expires: float  # 0: never
     engines: int = 0
@@ -158,7 +158,7 @@ class GrantChanged(AuditRecord, frozen=True, tag="grant_changed"):
     id: str
     name: str
     role: str
-    key: str
+    fingerprint: str
     rights: list[str]
     expires: float
     engines: int = 0
@@ -171,11 +171,11 @@ class KeyRotated(AuditRecord, frozen=True, tag="key_rotated"):
     id: str
     name: str
     role: str
-    key: str
+    fingerprint: str
     rights: list[str]
     expires: float
     engines: int = 0
-    old_key: str = ""
+    old_fingerprint: str = ""
 
 
 class GrantRevoked(AuditRecord, frozen=True, tag="grant_revoked"):
@@ -185,7 +185,7 @@ class GrantRevoked(AuditRecord, frozen=True, tag="grant_revoked"):
     id: str
     name: str
     role: str
-    key: str
+    fingerprint: str
 
 
 class Torn(AuditRecord, frozen=True, tag="torn"):
@@ -198,6 +198,13 @@ class Gap(AuditRecord, frozen=True, tag="gap"):
     """Records may be missing before this one."""
 
     reason: str
+
+
+class WriteFailed(AuditRecord, frozen=True, tag="write_failed"):
+    """The journal could not be written for a while; nobody new was admitted and nothing acknowledged meanwhile."""
+
+    since: float
+    problem: str
 
 
 class Pruned(AuditRecord, frozen=True, tag="pruned"):
@@ -262,4 +269,6 @@ def _plain(record: AuditRecord) -> dict[str, Any]:
 
 def _finite(value: Any) -> Any:
     """JSON has no word for what is not a number."""
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -74,8 +74,8 @@ def sentences(found: dict[str, Any]) -> list[str]:
     ]
     if registry["problem"]:
         lines.append(f"! the registry of keys cannot be used: {registry['problem']}; nobody new is admitted")
-    if found.get("audit", {}).get("problem"):
-        lines.append(f"! the audit log cannot be written: {found['audit']['problem']}; no new work is taken")
+    if found.get("journal", {}).get("problem"):
+        lines.append(f"! {found['journal']['problem']}; no new work is taken")
     if scheduler.get("recovering"):
         lines.append("! the scheduler was restarted and waits for its engines to report")
     lines.append(f"engines: {len(found['engines'])}")

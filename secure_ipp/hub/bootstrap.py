@@ -5,6 +5,8 @@ Laws: the line is decoded strictly; no text of it reaches a log, an argv or an e
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from secure_ipp.errors import EnvironmentProblem
@@ -20,7 +22,9 @@ class HubBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         link_socket, control_socket: paths, in a private local directory.
         link_server_secret, link_server_public: the hub's end of the link, fresh for each start of the controller.
         scheduler_public: the one key that is admitted to the link.
-        log_file, log_level: of this process; the audit log lies beside it.
+        log_file, log_level: of this process.
+        journal_keep: what the journal's retention leaves; see `audit.retention.parse_keep`.
+        journal_sync: when its records must last; see `hub.recorder`.
     """
 
     place_dir: str
@@ -33,6 +37,8 @@ class HubBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     control_socket: str
     log_file: str
     log_level: str = "INFO"
+    journal_keep: str = "all"
+    journal_sync: Literal["batch", "each"] = "batch"
 
     def __repr__(self) -> str:
         return f"<HubBootstrap of {self.cluster!r}>"

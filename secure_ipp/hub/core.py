@@ -9,7 +9,7 @@ Takes messages of the scheduler, changes of the registry, and the time; gives ac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from secure_ipp import limits
 from secure_ipp.access import rights
 from secure_ipp.audit import record as audit
 from secure_ipp.errors import ProtocolError, Refused, SecureIppError
-from secure_ipp.hub import questions, status
+from secure_ipp.hub import key_life, questions, status
 from secure_ipp.hub.grants import LiveGrants, live_grants_of
 from secure_ipp.hub.handing_on import HandingOn
 from secure_ipp.hub.roster import Roster
@@ -35,7 +35,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """To the audit log; whatever follows waits until this is written."""
+    """To the journal; whatever follows waits until this is written, and lasts if it must."""
 
     records: tuple[audit.AuditRecord, ...]
 
@@ -45,6 +45,13 @@ class Stop:
     """The controller is to stop, in order; `by` is a grant id."""
 
     by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """This version of the registry is on record."""
+
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class Keep:
     reply: questions.Reply
 
 
-Action = Send | Write | Stop | InForce | Keep
+Action = Send | Write | Stop | Adopted | InForce | Keep
 
 
 class Hub:
@@ -78,9 +85,12 @@ class Hub:
         pid: of this process; for people.
         store: of task records.
         started: now, seconds since the epoch.
+        before: the grants that an earlier hub had on record.
     """
 
-    def __init__(self, *, cluster: str, pid: int, store: TaskStore, started: float) -> None:
+    def __init__(
+        self, *, cluster: str, pid: int, store: TaskStore, started: float, before: Mapping[str, messages.GrantInfo]
+    ) -> None:
         self._cluster = cluster
         self._pid = pid
         self._store = store
@@ -89,6 +99,7 @@ class Hub:
         self._grants: LiveGrants | None = None
         self._of_registry: LiveGrants | None = None  # of the issuer's own; those handed on come to them
         self.handing_on = HandingOn()
+        self._on_record = before
         self._edition = 0  # of the grants; counts what the scheduler was, or is to be, told
         self._in_force = -1  # the newest edition that the connected scheduler has confirmed
         self.registry_problem = "not read yet"
@@ -127,7 +138,9 @@ class Hub:
         self._edition += 1
         self.registry_problem = ""
         loaded = audit.RegistryLoaded(at=now, version=grants.version, grants=len(grants.by_id))
-        return [_write(loaded), *self._tell_grants(now)]
+        told = key_life.changes(self._on_record, grants.by_id, grants.version, now)
+        self._on_record = grants.by_id
+        return [Write((*told, loaded)), Adopted(grants.version), *self._tell_grants(now)]
 
     def _question(self, forward: messages.Forward, now: float) -> list[Action]:
         reply = questions.answer(
@@ -246,7 +259,8 @@ class Hub:
     def _records(self, batch: messages.Records, now: float) -> list[Action]:
         fresh = list(self._not_on_record(batch.records))
         self._store.add(fresh)
-        return [*_writes(_ended(record, now) for record in fresh), Send(messages.RecordsKept(batch.number))]
+        kept = Send(messages.RecordsKept(batch.number))
+        return [_write(audit.TasksEnded(at=now, tasks=[_row(record) for record in fresh])), kept] if fresh else [kept]
 
     def _not_on_record(self, records: Iterable[messages.TaskRecord]) -> Iterator[messages.TaskRecord]:
         """A batch may come twice, after a lost link; what is known already is not news."""
@@ -323,15 +337,17 @@ def _left(engine: messages.EngineRecord, reason: str, now: float) -> audit.Engin
     return audit.EngineLeft(at=now, engine=engine.info.id, uuid=engine.info.uuid, reason=audit.bounded(reason))
 
 
-def _reported(event: messages.AuditEvent, now: float) -> audit.Reported:
+def _reported(event: messages.AuditEvent, now: float) -> audit.AuditRecord:
+    if event.event == messages.EVENTS_LOST:
+        count = audit.bounded(event.details.get("count", "?"))
+        return audit.Gap(at=now, reason=f"the scheduler had to drop {count} events")
     details = audit.bounded_details(event.details)
     return audit.Reported(at=now, what=audit.bounded(event.event), when=event.at, details=details)
 
 
-def _ended(record: messages.TaskRecord, now: float) -> audit.TaskEnded:
+def _row(record: messages.TaskRecord) -> audit.TaskRow:
     outcome = record.outcome
-    return audit.TaskEnded(
-        at=now, owner=record.owner, task=outcome.task, kind=record.kind, mode=record.mode,
-        function=record.function.hex(), status=outcome.status, engine=outcome.engine, engine_uuid=outcome.engine_uuid,
-        submitted=outcome.submitted, started=outcome.started, completed=outcome.completed, attempts=outcome.attempts,
+    return audit.TaskRow(
+        record.owner, outcome.task, record.kind, record.mode, record.function.hex(), outcome.status, outcome.engine,
+        outcome.engine_uuid, outcome.submitted, outcome.started, outcome.completed, outcome.attempts,
     )

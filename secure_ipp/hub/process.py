@@ -1,7 +1,8 @@
 """``python -m secure_ipp.hub``: the parts of the hub, wired together, and all of its I/O.
 
 Decides nothing about peers; `core`, `questions` and `registry_watch` do.  Laws:
-- actions are done in order; when the audit log cannot be written, whatever stands behind that waits, no beat is sent,
+- actions are done in order, and what a record is about takes effect when the record lasts: one sync serves all that
+  came in a turn of the loop; when the journal cannot be written, whatever stands behind that waits, no beat is sent,
   so that the gate admits nobody new, and no record is acknowledged, so that the scheduler takes no new work (S21);
 - only the scheduler's key of this very start is admitted to the link, and one session of it counts (S30);
 - the supervisor's end is this process's end; SIGTERM ends it in order.
@@ -18,18 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from secure_ipp import hardening, limits, logs
-from secure_ipp.audit.log import AuditLog
+from secure_ipp.audit.journal import Journal
+from secure_ipp.audit.retention import parse_keep
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.hub import bootstrap as told
+from secure_ipp.hub.adopted import AdoptedRegistry
 from secure_ipp.hub.control import ControlSocket
-from secure_ipp.hub.core import Action, Hub, InForce, Keep, Send, Stop, Write
-from secure_ipp.hub.grants import LiveGrants, from_registry
+from secure_ipp.hub.core import Action, Adopted, Hub, InForce, Keep, Send, Stop, Write
+from secure_ipp.hub.grants import LiveGrants
 from secure_ipp.hub.link_door import LinkDoor
+from secure_ipp.hub.recorder import TICK_SECONDS, Recorder
 from secure_ipp.hub.registry_watch import RegistryWatch
 from secure_ipp.keys.derived import DerivedGrants
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import make_private_dir
-from secure_ipp.keys.registry import Registry
 from secure_ipp.store.memory import MemoryStore
 from secure_ipp.wire import messages, tether
 from secure_ipp.wire.loop import Loop
@@ -44,16 +47,21 @@ class HubProcess:
     def __init__(self, bootstrap: told.HubBootstrap) -> None:
         place = ClusterPlace(os.path.basename(bootstrap.place_dir), home=_parent(bootstrap.place_dir))
         self._place = place
-        log_dir = os.path.dirname(bootstrap.log_file)
         keys, scheduler = told.keys(bootstrap)
         now = time.time()
         self._loop = Loop()
-        self._hub = Hub(cluster=bootstrap.cluster, pid=os.getpid(), store=MemoryStore(started=now), started=now)
-        self._audit = AuditLog(os.path.join(log_dir, "audit.log"))
-        self._audit_problem = ""
+        journal = Journal(place, keep=parse_keep(bootstrap.journal_keep))
+        self._recorder = Recorder(journal, bootstrap.journal_sync)
+        self._sync_due = False
+        self._adopted = AdoptedRegistry(place, lambda: journal.registry)
+        before = self._adopted.before()
+        self._hub = Hub(
+            cluster=bootstrap.cluster, pid=os.getpid(), store=MemoryStore(started=now), started=now,
+            before=before.by_id if before is not None else {},
+        )
         self._waiting: deque[tuple[Action, Session | None]] = deque()
         self._session: Session | None = None
-        self._watch = RegistryWatch(str(place.registry), lambda: from_registry(Registry.load(place)))
+        self._watch = RegistryWatch(str(place.registry), self._adopted.load, before)
         self._door = LinkDoor(
             self._loop,
             path=bootstrap.link_socket,
@@ -90,8 +98,9 @@ class HubProcess:
             self._end()
 
     def _start(self) -> None:
-        self._audit.open()
+        self._recorder.journal.open(time.time())
         self._perform(self._hub.start())
+        self._keep_journal()
         self._poll_registry()
         self._door.open()
         self._control.open()
@@ -99,13 +108,12 @@ class HubProcess:
         self._beat()
 
     def _end(self) -> None:
-        self._perform(self._hub.stop("asked to" if self._failure is None else self._failure.message, time.time()))
+        if self._recorder.journal.is_open:
+            self._perform(self._hub.stop("asked to" if self._failure is None else self._failure.message, time.time()))
+            self._sync()
         self._control.close()
         self._door.close()
-        try:
-            self._audit.close()
-        except OSError as error:
-            _log.error("the audit log could not be flushed: %s", error)
+        self._recorder.close(time.time())
         self._loop.close()
         _log.info("the hub has ended")
 
@@ -130,7 +138,7 @@ class HubProcess:
         self._loop.call_later(limits.BEAT_SECONDS, self._beat)
         self._poll_registry()
         self._do_waiting()
-        if not self._waiting:
+        if not self._recorder.problem:
             self._perform(self._hub.beat(time.time()))
 
     def _poll_registry(self) -> None:
@@ -160,31 +168,54 @@ class HubProcess:
 
     def _do_waiting(self) -> None:
         """Do what can be done; one that cannot holds up the rest, and is tried again with the next beat."""
-        while self._waiting:
-            action, session = self._waiting[0]
-            follows: list[Action] = []
-            match action:
-                case Write(records):
-                    try:
-                        self._audit.write(records)
-                    except SecureIppError as error:
-                        if not self._audit_problem:
-                            _log.error("no new work is taken: %s; %s", error.message, error.advice)
-                        self._audit_problem = error.message
-                        return
-                    self._audit_problem = ""
-                case Send(message):
-                    if session is not None and session is self._session:
-                        session.send(message)
-                case InForce(version):
-                    self._tell_adopted(version)
-                case Keep():
-                    follows = self._keep(action)
-                case Stop(by):
-                    _log.info("grant %s asked for the controller to stop", by)
-                    tether.tell("stop", by=by)
-            self._waiting.popleft()
-            self._waiting.extendleft((following, session) for following in reversed(follows))
+        try:
+            while self._waiting and not (self._recorder.owes and not isinstance(self._waiting[0][0], Write)):
+                action, session = self._waiting[0]
+                follows = self._do(action, session)
+                self._waiting.popleft()
+                self._waiting.extendleft((following, session) for following in reversed(follows))
+        except SecureIppError as error:
+            _log.debug("what waits is tried again: %s", error.message)
+        if self._recorder.owes and not self._sync_due:
+            self._sync_due = True
+            self._loop.at_turn_end(self._sync)
+
+    def _do(self, action: Action, session: Session | None) -> list[Action]:
+        """Do it; what follows from it comes before anything else that waits."""
+        match action:
+            case Write(records):
+                self._recorder.write(records, time.time())
+            case Send(message):
+                if session is not None and session is self._session:
+                    session.send(message)
+            case Adopted(version):
+                self._recorder.journal.registry = version
+                self._adopted.keep()
+            case InForce(version):
+                self._tell_adopted(version)
+            case Keep():
+                return self._keep(action)
+            case Stop(by):
+                _log.info("grant %s asked for the controller to stop", by)
+                tether.tell("stop", by=by)
+        return []
+
+    def _sync(self) -> None:
+        """At the end of a turn: what was written lasts, so what stands behind it may take effect."""
+        self._sync_due = False
+        try:
+            self._recorder.sync(time.time())
+        except SecureIppError as error:
+            _log.debug("what waits is tried again: %s", error.message)
+            return
+        self._do_waiting()
+
+    def _keep_journal(self) -> None:
+        self._loop.call_later(TICK_SECONDS, self._keep_journal)
+        try:
+            self._recorder.tick(time.time())
+        except SecureIppError as error:
+            _log.debug("the journal is tried again: %s", error.message)
 
     def _keep(self, keep: Keep) -> list[Action]:
         try:
@@ -232,12 +263,12 @@ class HubProcess:
             waiting[1].put(None)
 
     def _why_not_adopted(self) -> str:
-        if problem := self._audit_problem or self._hub.registry_problem:
+        if problem := self._recorder.problem or self._hub.registry_problem:
             return problem
         return "the scheduler does not answer" if self._session is not None else "no scheduler is connected"
 
     def _status(self) -> dict[str, Any]:
-        return {**self._hub.status(time.time()), "audit": {"problem": self._audit_problem}}
+        return {**self._hub.status(time.time()), "journal": self._recorder.status()}
 
     def _refused_from_thread(self, reason: str) -> None:
         self._loop.call_threadsafe(lambda: self._perform(self._hub.control_refused(reason, time.time())))
@@ -254,10 +285,10 @@ class HubProcess:
     def on_message(self, session: Session, message: Any, frame: Any | None) -> None:
         if session is not self._session:
             return
-        if self._waiting and isinstance(message, messages.Forward):
+        if self._recorder.problem and isinstance(message, messages.Forward):
             # What cannot go on record is not done, and what is not done must not pile up.
             busy = messages.Failure(
-                message.request, "audit-log", "the hub cannot write its audit log", "the cluster's owner must make room"
+                message.request, "journal", "the hub cannot write its journal", "the cluster's owner must make room"
             )
             session.send(messages.Forwarded(message.session, busy))
             return

@@ -23,13 +23,15 @@ class RegistryWatch:
     Args:
         path: of the registry's file.
         load: reads and verifies it.
+        before: what was in force when a hub last ran here.
     """
 
-    def __init__(self, path: str, load: Callable[[], LiveGrants]) -> None:
+    def __init__(self, path: str, load: Callable[[], LiveGrants], before: LiveGrants | None = None) -> None:
         self._path = path
         self._load = load
         self._mark: Mark | None = None
-        self._believed: LiveGrants | None = None
+        self._believed = before
+        self._told = False
         self._problem = ""
 
     def poll(self) -> LiveGrants | SecureIppError | None:
@@ -45,8 +47,8 @@ class RegistryWatch:
         except OSError as error:
             problem = f"cannot read the registry {self._path}: {error.strerror or error}"
             return self._refuse(EnvironmentProblem(problem, "see that its disk is there"))
-        news = bool(self._problem) or grants != self._believed
-        self._believed, self._problem = grants, ""
+        news = bool(self._problem) or grants != self._believed or not self._told
+        self._believed, self._problem, self._told = grants, "", True
         return grants if news else None
 
     def _refuse(self, error: SecureIppError) -> SecureIppError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -57,6 +58,9 @@ class HubLink:
 
     def say_again(self, connection: Sender) -> None:
         """A new session of the hub's: it may not have what was not acknowledged."""
+        if self._dropped:
+            count, self._dropped = self._dropped, 0
+            self.record(connection, messages.AuditEvent(messages.EVENTS_LOST, time.time(), {"count": str(count)}))
         for number, message in self._unsaid.items():
             connection.send(message, (), number)
 

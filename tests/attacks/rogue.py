@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +27,7 @@ from secure_ipp.wire.codec import encode_message, join_packet
 from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.greeting import make_hello
 from secure_ipp.wire.loop import Loop
-from tests.running import RunningCluster, wait_until
+from tests.running import RunningCluster, journal_lines, wait_until
 
 PATIENT = 15.0
 _HEARS = {"client": messages.ToClient, "agent": messages.ToAgent, "engine": messages.ToEngine}
@@ -238,16 +236,14 @@ class Rogues:
 
 
 class Trail:
-    """The audit log from now on."""
+    """The journal from now on."""
 
     def __init__(self, place: ClusterPlace) -> None:
-        self._path = place.log_dir / "audit.log"
-        self._from = os.stat(self._path).st_size
+        self._place = place
+        self._after = journal_lines(place)[-1]["n"]
 
     def lines(self) -> list[dict[str, Any]]:
-        with open(self._path, "rb") as file:
-            file.seek(self._from)
-            return [json.loads(line) for line in file.read().splitlines()]
+        return journal_lines(self._place, self._after)
 
     def wait(self, what: str, **details: str) -> dict[str, Any]:
         """The first record of this event with these details (each a part of its text)."""

@@ -15,7 +15,7 @@ import pytest
 from secure_ipp.cluster import control
 from secure_ipp.keys.capability import load_capability
 from tests.attacks.rogue import Trail
-from tests.running import ROOT, RunningCluster, short_directory, wait_until
+from tests.running import ROOT, RunningCluster, journal_lines, short_directory, wait_until
 
 pytestmark = pytest.mark.live
 NOBODY = 65534
@@ -52,8 +52,7 @@ def test_s26_an_engine_that_reads_the_keys_is_shown_with_what_to_do(town: Runnin
     found = json.loads(town.run("secure-ipp", "doctor", "--json").stdout)["findings"]
     (separation,) = [finding for finding in found if finding["check"] == "separation"]
     assert separation["level"] == "note" and "1 of 1" in separation["text"] and separation["advice"]
-    joined = [json.loads(line) for line in (town.place.log_dir / "audit.log").read_text().splitlines()]
-    (record,) = [line for line in joined if line["event"] == "engine_joined"]
+    (record,) = [line for line in journal_lines(town.place) if line["event"] == "engine_joined"]
     assert record["reads_cluster_dir"] and record["reads_join_file"]
 
 

@@ -1,4 +1,4 @@
-"""Lines of the audit log: one object, one line, printable ASCII, bounded, whatever the text was (S20)."""
+"""Records: one object, one line, printable ASCII, bounded, whatever the text was (S20)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from secure_ipp.audit.record import (
     EngineLeft,
     HubStarted,
     Reported,
-    TaskEnded,
+    TaskRow,
+    TasksEnded,
     bounded,
     bounded_details,
     line,
@@ -26,12 +27,12 @@ from secure_ipp.audit.record import (
 KINDS = AuditRecord.__subclasses__()
 
 
-def ended(**changes: object) -> TaskEnded:
+def ended(**changes: object) -> TasksEnded:
     fields: dict[str, object] = {
-        "at": 1.0, "owner": "o", "task": "t", "kind": "apply", "mode": "balanced", "function": "ab", "status": "ok",
+        "owner": "o", "task": "t", "kind": "apply", "mode": "balanced", "function": "ab", "status": "ok",
         "engine": 0, "engine_uuid": "e", "submitted": 1.0, "started": 2.0, "completed": 3.0, "attempts": 1,
     }
-    return TaskEnded(**{**fields, **changes})  # type: ignore[arg-type]
+    return TasksEnded(at=1.0, tasks=[TaskRow(**{**fields, **changes})])  # type: ignore[arg-type]
 
 
 def test_a_line_is_an_object_that_names_its_event() -> None:
@@ -42,12 +43,12 @@ def test_a_line_is_an_object_that_names_its_event() -> None:
 
 def test_each_kind_of_event_has_a_name_of_its_own() -> None:
     tags = [kind.__struct_config__.tag for kind in KINDS]
-    assert len(set(tags)) == len(tags) == 15
+    assert len(set(tags)) == len(tags) == 24
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_no_record_can_hold_what_must_not_be_kept(kind: type[AuditRecord]) -> None:
-    names = {field.name for field in msgspec.structs.fields(kind)}
+    names = {field.name for field in (*msgspec.structs.fields(kind), *msgspec.structs.fields(TaskRow))}
     assert not names & {"body", "arguments", "args", "result", "code", "secret", "key", "ticket", "stdout", "stderr"}
 
 
@@ -75,7 +76,9 @@ def test_no_line_and_no_terminal_injection(hostile: str) -> None:
 @pytest.mark.parametrize("time", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("owner", ["ascii", "\u00e9"])
 def test_a_time_that_is_no_number_leaves_the_line_valid(time: float, owner: str) -> None:
-    assert json.loads(line(ended(owner=owner, submitted=time)), parse_constant=pytest.fail)["submitted"] is None
+    [row] = json.loads(line(ended(owner=owner, submitted=time)), parse_constant=pytest.fail)["tasks"]
+    assert row[0] == owner
+    assert row[8] is None
 
 
 def test_text_is_cut_and_says_so() -> None:

@@ -10,7 +10,7 @@ import pytest
 from secure_ipp import limits
 from secure_ipp.audit import record as audit
 from secure_ipp.errors import EnvironmentProblem, ProtocolError, Refused
-from secure_ipp.hub.core import Action, Hub, InForce, Send, Stop, Write
+from secure_ipp.hub.core import Action, Adopted, Hub, InForce, Send, Stop, Write
 from secure_ipp.store.memory import MemoryStore
 from secure_ipp.wire import messages
 from tests.hub.engines import client, engine, join_key, live
@@ -24,7 +24,7 @@ class Harness:
 
     def __init__(self) -> None:
         self.store = MemoryStore(started=NOW)
-        self.hub = Hub(cluster="work", pid=1, store=self.store, started=NOW)
+        self.hub = Hub(cluster="work", pid=1, store=self.store, started=NOW, before={})
 
     def handle(self, message: messages.Message) -> list[Action]:
         return self.hub.handle(message, NOW)
@@ -60,7 +60,7 @@ def test_before_the_registry_is_read_there_is_no_beat_and_no_grant(harness: Harn
 
 def test_grants_spread_after_they_are_on_record(harness: Harness) -> None:
     actions = harness.hub.registry_loaded(live(client("alice", "task"), version=3), NOW)
-    assert [type(action) for action in actions] == [Write, Send, Send]
+    assert [type(action) for action in actions] == [Write, Adopted, Send, Send]
     assert [type(message) for message in sent(actions)] == [messages.Grants, messages.Beat]
     assert harness.hub.beat(NOW) == [Send(messages.Beat(3, 1, NOW))]
 
@@ -167,7 +167,8 @@ def test_records_are_kept_written_and_then_acknowledged(running: Harness) -> Non
 
 def test_a_batch_that_comes_twice_is_acknowledged_twice_and_written_once(running: Harness) -> None:
     batch = messages.Records(7, [task_record("alice", "t"), task_record("alice", "t"), task_record("bob", "t")])
-    assert len(written(running.handle(batch))) == 2
+    [one] = written(running.handle(batch))
+    assert [(row.owner, row.task) for row in one.tasks] == [("alice", "t"), ("bob", "t")]
     again = running.handle(batch)
     assert written(again) == []
     assert sent(again) == [messages.RecordsKept(7)]
@@ -179,8 +180,9 @@ def test_the_record_of_a_task_is_a_summary_without_its_result(running: Harness) 
     [summary] = written(running.handle(messages.Records(1, [record])))
     line = audit.line(summary)
     assert b"CANARY" not in line
-    assert summary.function == "01" * 32
-    assert (summary.owner, summary.task, summary.status) == ("alice", "t", "error")
+    [row] = summary.tasks
+    assert row.function == "01" * 32
+    assert (row.owner, row.task, row.status) == ("alice", "t", "error")
 
 
 # --- look-ups ---------------------------------------------------------------------------------------------------

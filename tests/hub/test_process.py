@@ -66,7 +66,9 @@ def test_starts_serves_and_ends_in_order(hub: LiveHub) -> None:
     assert hub.ended() == 0
     assert not os.path.lexists(hub.place.hub_socket())
     assert not os.path.lexists(hub.place.control_socket())
-    assert [line["event"] for line in hub.audit()] == ["hub_started", "registry_loaded", "hub_stopped"]
+    assert [line["event"] for line in hub.audit()] == [
+        "hub_started", "grant_issued", "grant_issued", "registry_loaded", "hub_stopped",
+    ]
 
 
 def test_scheduler_is_told_roster_grants_and_beats(hub: LiveHub, scheduler: SchedulerEnd) -> None:
@@ -90,9 +92,9 @@ def test_records_look_ups_and_questions(hub: LiveHub, scheduler: SchedulerEnd) -
     forwarded = scheduler.wait_for(messages.Forwarded)
     assert forwarded.session == b"s" * 16
     assert msgspec.msgpack.decode(forwarded.answer.body)["tasks"] == ["t0", "t1", "t2"]
-    ended = [line["task"] for line in hub.audit() if line["event"] == "task_ended"]
+    ended = [row[1] for line in hub.audit() if line["event"] == "tasks_ended" for row in line["tasks"]]
     assert ended == ["t0", "t1", "t2"]
-    assert "CANARY" not in (hub.place.log_dir / "audit.log").read_text()
+    assert "CANARY" not in str(hub.audit())
 
 
 def test_engines_are_remembered_for_the_next_scheduler(hub: LiveHub, scheduler: SchedulerEnd) -> None:
@@ -153,19 +155,21 @@ def test_s21_without_room_nothing_is_acknowledged_and_no_beat_is_sent(
 ) -> None:
     scheduler.wait_for(messages.Beat)
     owner = owner_id(hub)
-    size = (hub.place.log_dir / "audit.log").stat().st_size
+    size = max(path.stat().st_size for path in hub.place.journal_dir.iterdir())
     limit = resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, (size + 10, limit[1]))
     scheduler.send(messages.Records(1, [task_record(owner, "t")]))
-    wait_until(lambda: control(hub, b'{"do":"status"}')["audit"]["problem"])
+    wait_until(lambda: control(hub, b'{"do":"status"}')["journal"]["problem"])
     scheduler.came.clear()
     scheduler.send(messages.Forward(owner, b"s" * 16, 3, encode_message(messages.Whois())))
-    assert scheduler.wait_for(messages.Forwarded).answer.code == "audit-log"
+    assert scheduler.wait_for(messages.Forwarded).answer.code == "journal"
     assert not [m for m in scheduler.came if isinstance(m, messages.RecordsKept | messages.Beat)]
     resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, limit)
     assert scheduler.wait_for(messages.RecordsKept).number == 1
     scheduler.wait_for(messages.Beat)
-    assert [line["task"] for line in hub.audit() if line["event"] == "task_ended"] == ["t"]
+    told = hub.audit()
+    assert [row[1] for line in told if line["event"] == "tasks_ended" for row in line["tasks"]] == ["t"]
+    assert [line["problem"] for line in told if line["event"] == "write_failed"]
 
 
 def test_the_supervisor_s_death_ends_it_at_once(hub: LiveHub) -> None:

@@ -186,7 +186,7 @@ def test_logs_are_private_and_one_a_process(own: RunningCluster) -> None:
     own.client()[:].apply_sync(os.getpid)
     own.stop()
     files = {path.name: path.stat().st_mode & 0o777 for path in own.place.log_dir.iterdir()}
-    assert {"supervisor.log", "hub.log", "scheduler.log", "agent.log", "engine-0.log", "audit.log"} <= set(files)
+    assert {"supervisor.log", "hub.log", "scheduler.log", "agent.log", "engine-0.log"} <= set(files)
     assert set(files.values()) == {0o600}
     assert own.place.log_dir.stat().st_mode & 0o777 == 0o700
 

@@ -138,7 +138,7 @@ def test_no_file_can_be_read_or_written_and_no_directory_listed(cluster: Running
     cluster.client()[:].apply_sync(os.getpid)
     paths = below(cluster)
     assert {"ipcontroller-client.json", "ipcontroller-engine.json", "server.key", "issuer.key", "registry.json",
-            "state.json", "hub.log", "audit.log", "control.sock"} <= {path.name for path in paths}
+            "state.json", "hub.log", "journal.key", "control.sock"} <= {path.name for path in paths}
     for path in paths:
         mode = stat.S_IMODE(path.lstat().st_mode)
         assert mode & 0o077 == 0 and path.lstat().st_uid == os.geteuid(), f"{path} has mode {mode:o}"

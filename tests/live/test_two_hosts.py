@@ -26,7 +26,7 @@ import pytest
 
 import secure_ipp as ipp
 from secure_ipp.errors import PolicyError
-from tests.running import RunningCluster, argv, gone, short_directory, wait_until
+from tests.running import RunningCluster, argv, gone, journal_lines, short_directory, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -256,7 +256,7 @@ def test_three_hosts_with_copied_files(hosts: Hosts, own: RunningCluster, reques
         sys.executable, "-c", STRANGER, str(client_file), str(engine_file), near[0]
     ]))
     check_doors(tried)
-    records = (own.place.log_dir / "audit.log").read_text()
+    records = str(journal_lines(own.place))
     assert all(far in records for _, _, far in CABLES)
     status = told(run(hosts.controller, own.home, argv("secure-ipp", "status", "--json")))
     assert len(status["engines"]) == 2  # nothing was disturbed

@@ -100,6 +100,7 @@ from secure_ipp.wire.messages.greeting import (
     Welcome,
 )
 from secure_ipp.wire.messages.hub import (
+    EVENTS_LOST,
     Attenuate,
     AuditEvent,
     Beat,
@@ -144,6 +145,7 @@ from secure_ipp.wire.messages.shared import (
 )
 
 __all__ = [
+    "EVENTS_LOST",
     "Abort",
     "Announce",
     "Announced",

@@ -77,6 +77,9 @@ class Records(Message, frozen=True, tag="records"):
     records: Annotated[list[TaskRecord], Meta(max_length=limits.RECORDS_PER_MESSAGE)]
 
 
+EVENTS_LOST = "events-lost"  # the event that tells how many others were dropped while the hub was away
+
+
 class AuditEvent(Message, frozen=True, tag="audit_event"):
     """For the record: an admission, a refusal, a join, a departure."""
 

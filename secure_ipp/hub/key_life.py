@@ -1,0 +1,50 @@
+"""What has become of each key between two versions of the grants in force, as records (S20).
+
+Pure.  The hub compares when it adopts a version, so that a change made while no controller ran is on record at the
+next start.  Law: whatever differs in a grant gives one record, and an unchanged one gives none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from secure_ipp.audit import record as audit
+from secure_ipp.keys.raw import fingerprint_of
+from secure_ipp.wire.messages import GrantInfo
+
+
+def changes(
+    before: Mapping[str, GrantInfo], after: Mapping[str, GrantInfo], version: int, now: float
+) -> list[audit.AuditRecord]:
+    """One record for each grant that came, changed, got another key, or went.
+
+    Args:
+        before, after: by id.
+        version: of the registry that holds `after`.
+        now: seconds since the epoch.
+    """
+    found: list[audit.AuditRecord] = []
+    for id, grant in after.items():
+        old = before.get(id)
+        if old is None:
+            found.append(_told(audit.GrantIssued, grant, version, now))
+        elif old.key != grant.key:
+            found.append(_told(audit.KeyRotated, grant, version, now, old_fingerprint=fingerprint_of(old.key)))
+        elif old != grant:
+            found.append(_told(audit.GrantChanged, grant, version, now))
+    for id, grant in before.items():
+        if id not in after:
+            found.append(audit.GrantRevoked(
+                at=now, version=version, id=id, name=grant.name, role=grant.role, fingerprint=fingerprint_of(grant.key)
+            ))
+    return found
+
+
+def _told(
+    kind: type[audit.GrantIssued] | type[audit.GrantChanged] | type[audit.KeyRotated], grant: GrantInfo, version: int,
+    now: float, **more: str,
+) -> audit.AuditRecord:
+    return kind(
+        at=now, version=version, id=grant.id, name=grant.name, role=grant.role, fingerprint=fingerprint_of(grant.key),
+        rights=list(grant.rights), expires=grant.expires, engines=grant.engines, **more,
+    )
