@@ -51,7 +51,7 @@ class AdoptedRegistry:
         try:
             config = load_config(self._place)
             data = read_private(self._path, limits.REGISTRY_BYTES)
-            registry = parse_registry(data, issuer=config.issuer_key, cluster_id=config.cluster_id)
+            registry = parse_registry(data, cluster_id=config.cluster_id, issuer=config.issuer_key)
         except SecureIppError as error:
             _log.info("no registry was adopted before: %s", error.message)
             return None
