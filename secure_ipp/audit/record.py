@@ -127,7 +127,7 @@ class GrantHandedOn(AuditRecord, frozen=True, tag="grant_handed_on"):
     user: str  # who handed on
     grant: str
     name: str
-    key: str  # fingerprint
+    fingerprint: str  # of the public key
     rights: list[str]
     expires: float  # 0: never
 

@@ -105,7 +105,7 @@ def _hand_on(
         return {"granted": True}, (), None
     new = derived.grants[-1]
     record = GrantHandedOn(
-        at=now, user=grant.id, grant=new.id, name=new.name, key=new.key.fingerprint, rights=list(new.rights),
+        at=now, user=grant.id, grant=new.id, name=new.name, fingerprint=new.key.fingerprint, rights=list(new.rights),
         expires=float(new.expires),
     )
     return {"granted": True}, (record,), derived
