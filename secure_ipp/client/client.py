@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from secure_ipp import limits
 from secure_ipp.client.balancedview import LoadBalancedView
-from secure_ipp.client.connecting import find_capability, refuse_tunnels, trust_of, warn_of_python
+from secure_ipp.client.connecting import find_capability, refuse_tunnels, trust_of, warn_of_end, warn_of_python
 from secure_ipp.client.controls import Controls
 from secure_ipp.client.directview import BroadcastView, DirectView
 from secure_ipp.client.errors import NoEnginesRegistered, NoSuchEngine, TimeoutError
@@ -93,6 +93,7 @@ class Client(Controls):
         self.results = Results(self.session)
         self.metadata = AllMetadata(self.session)
         warn_of_python(self.session.start(float(timeout)))
+        warn_of_end(self.session.ends_soon)
 
     def __repr__(self) -> str:
         if not hasattr(self, "session"):

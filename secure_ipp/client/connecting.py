@@ -100,6 +100,12 @@ def trust_of(capability: Capability, results: str | None, allow: Any = None) -> 
     return said("any" if made_here(capability) else "data", results, allow)
 
 
+def warn_of_end(said: str) -> None:
+    """Warn that the identity ends soon, if there is something to say."""
+    if said:
+        warnings.warn(said, RuntimeWarning, stacklevel=3)
+
+
 def warn_of_python(welcome: Welcome) -> None:
     """Functions are sent as bytecode: warn if the other end's differs."""
     ours, theirs = platform.python_version_tuple()[:2], tuple(welcome.python.split(".")[:2])

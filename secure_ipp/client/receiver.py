@@ -293,7 +293,11 @@ class Receiver:
         if message.level == "info":
             log.info("%s", text)
         else:
-            self.callbacks.call(lambda: warnings.warn(text, RuntimeWarning, stacklevel=2))
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Warn the user, on the thread for callbacks."""
+        self.callbacks.call(lambda: warnings.warn(text, RuntimeWarning, stacklevel=2))
 
     def _goodbye(self, message: messages.Goodbye) -> None:
         assert self.connection is not None

@@ -19,6 +19,7 @@ from typing import Any
 from weakref import WeakSet
 
 from secure_ipp import limits
+from secure_ipp.client.ending import Ending
 from secure_ipp.client.errors import ClientClosed, TimeoutError
 from secure_ipp.client.ledger import Request
 from secure_ipp.client.receiver import Receiver
@@ -50,6 +51,9 @@ class Session:
     def __init__(self, capability: Capability, trust: Trust) -> None:
         self.capability = capability
         self.trust: Trust = trust
+        self._ending = Ending(capability)
+        self.ends_soon = ""  # at the start: what its user should know
+        self._look_again: float | None = None
         self._pid = os.getpid()
         self._prefix = secrets.token_urlsafe(9)
         self._count = 0
@@ -71,6 +75,7 @@ class Session:
             SecureIppError: there is no controller, or it refuses this key.
         """
         receiver, capability = self.receiver, self.capability
+        self.ends_soon, self._look_again = self._ending.look(time.time())
         receiver.connection = Connection(
             self._loop, doors=capability.door, server_key=capability.server_key, keys=capability.keys, role="client",
             receives=messages.ToClient, handler=receiver, first_patience=timeout,
@@ -113,6 +118,17 @@ class Session:
         assert self.receiver.connection is not None
         self.receiver.connection.start()
         self._loop.call_later(_ORPHAN_SECONDS, self._look_for_owner)
+        self._look_for_end_in(self._look_again)
+
+    def _look_for_end_in(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self._loop.call_later(seconds, self._look_for_end)
+
+    def _look_for_end(self) -> None:
+        said, look_again = self._ending.look(time.time())
+        if said:
+            self.receiver.warn(said)
+        self._look_for_end_in(look_again)
 
     def _look_for_owner(self) -> None:
         # A finalizer may run anywhere, also inside the loop's own locks: it only sets a flag.
