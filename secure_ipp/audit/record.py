@@ -132,6 +132,19 @@ class GrantHandedOn(AuditRecord, frozen=True, tag="grant_handed_on"):
     expires: float  # 0: never
 
 
+class ClockJumped(AuditRecord, frozen=True, tag="clock_jumped"):
+    """The wall clock is ahead of the trusted time by more than may be without the owner's word; or behind it."""
+
+    seconds: float  # ahead; negative: behind
+    trusted: float
+
+
+class ClockAccepted(AuditRecord, frozen=True, tag="clock_accepted"):
+    """The owner said that the wall clock is right."""
+
+    trusted: float
+
+
 class RegistryRefused(AuditRecord, frozen=True, tag="registry_refused"):
     """The registry could not be read or believed; nobody new is admitted until it can."""
 

@@ -41,6 +41,7 @@ def ipcluster() -> None:
         "controller": ("secure_ipp.cli.controller_command:controller", "Start a controller (as ipcontroller)."),
         "engine": ("secure_ipp.cli.engine_command:engine", "Start engines on this host (as ipengine)."),
         "status": ("secure_ipp.cli.status:status", "Ask a running cluster how it is."),
+        "clock": ("secure_ipp.cli.clock:clock", "Show by what time keys expire, or accept this host's clock."),
         "doctor": ("secure_ipp.cli.doctor:doctor", "Look for what is wrong on this machine."),
         "demo": ("secure_ipp.cli.demo:demo", "Parse Python's standard library on a cluster with fresh keys."),
     },

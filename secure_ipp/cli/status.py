@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from secure_ipp.cli.clock import sentences as clock_sentences
 from secure_ipp.cli.options import EXIT_CODES_HELP, cluster_options, json_option, run_safely, show_json
 from secure_ipp.errors import EnvironmentProblem
 from secure_ipp.keys.places import ClusterPlace
@@ -76,6 +77,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
         lines.append(f"! the registry of keys cannot be used: {registry['problem']}; nobody new is admitted")
     if found.get("journal", {}).get("problem"):
         lines.append(f"! {found['journal']['problem']}; no new work is taken")
+    lines += [line for line in clock_sentences(found["clock"]) if line.startswith("!")]
     if scheduler.get("recovering"):
         lines.append("! the scheduler was restarted and waits for its engines to report")
     lines.append(f"engines: {len(found['engines'])}")

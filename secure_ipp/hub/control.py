@@ -4,12 +4,13 @@ A Unix stream socket, 0600, in a private directory.  Laws: the peer must be a pr
 word; one request is one JSON line of bounded length, answered by one line of printable ASCII; bad lines are answered
 with an error and the connection ends; nobody holds a connection longer than `CONTROL_SECONDS` for each line.
 
-Requests are `{"do": "ping"}`, answered by `{"pid": ...}`; `{"do": "status"}`, answered by what `Hub.status` gives; and
+Requests are `{"do": "ping"}`, answered by `{"pid": ...}`; `{"do": "status"}`, answered by what `Hub.status` gives;
 `{"do": "adopt", "version": N}`, answered by `{"version": ..., "in_force": true}` when the registry on disk, of version
-N at least, is in force.  An error is `{"error": message, "code": ..., "advice": ...}`.
+N at least, is in force; and `{"do": "accept-clock"}`, answered by what the clock says then.  An error is
+`{"error": message, "code": ..., "advice": ...}`.
 
 It runs on threads of its own, so that a slow command never holds up the hub; what it asks of the hub is asked through
-`status` and `adopt`, and it holds no other state.
+`commands`, and it holds no other state.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -39,7 +40,7 @@ _XUCRED_BYTES = 76  # macOS, struct xucred: version, uid, number of groups, 16 g
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of a command, unverified."""
 
-    do: Literal["ping", "status", "adopt"]
+    do: Literal["ping", "status", "adopt", "accept-clock"]
     version: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
 
@@ -91,19 +92,17 @@ class ControlSocket:
 
     Args:
         path: of the socket, in a 0700 directory; what an earlier hub left there is removed.
-        status: gives plain data for JSON; called on this object's threads, as is:
-        adopt: takes a version and gives plain data, when it is in force.
+        commands: by the word of a request, what answers it with plain data for JSON; called on this object's threads.
         refused: told of each peer that was turned away, on this object's threads.
         uid: the user whose processes may come.
     """
 
     def __init__(
-        self, path: str, *, status: Callable[[], dict[str, Any]], adopt: Callable[[int], dict[str, Any]],
+        self, path: str, *, commands: Mapping[str, Callable[[Request], dict[str, Any]]],
         refused: Callable[[str], None], uid: int | None = None,
     ) -> None:
         self._path = path
-        self._status = status
-        self._adopt = adopt
+        self._commands = commands
         self._refused = refused
         self._uid = os.geteuid() if uid is None else uid
         self._listener: socket.socket | None = None
@@ -193,7 +192,7 @@ class ControlSocket:
     def _answer(self, request: Request) -> dict[str, Any]:
         if request.do == "ping":
             return {"pid": os.getpid()}
-        return self._adopt(request.version) if request.do == "adopt" else self._status()
+        return self._commands[request.do](request)
 
 
 def _read_line(connection: socket.socket, received: bytes) -> tuple[bytes, bytes] | None:

@@ -79,6 +79,7 @@ class Hub:
     Attributes:
         registry_problem: why no grant is in force; empty: they are.
         handing_on: what holders have handed on.
+        trusted: the time by which grants expire, set before each event; None: the event's own.
 
     Args:
         cluster: its name.
@@ -100,6 +101,7 @@ class Hub:
         self._of_registry: LiveGrants | None = None  # of the issuer's own; those handed on come to them
         self.handing_on = HandingOn()
         self._on_record = before
+        self.trusted: float | None = None
         self._edition = 0  # of the grants; counts what the scheduler was, or is to be, told
         self._in_force = -1  # the newest edition that the connected scheduler has confirmed
         self.registry_problem = "not read yet"
@@ -119,7 +121,9 @@ class Hub:
 
     def beat(self, now: float) -> list[Action]:
         """Once in `limits.BEAT_SECONDS`; silence makes the gate admit nobody new."""
-        return [] if self._grants is None else [Send(messages.Beat(self._grants.version, self._edition, now))]
+        if self._grants is None:
+            return []
+        return [Send(messages.Beat(self._grants.version, self._edition, self._time(now)))]
 
     def control_refused(self, reason: str, now: float) -> list[Action]:
         """Somebody was turned away at the control socket."""
@@ -129,12 +133,23 @@ class Hub:
         """Somebody was admitted, refused or cut at the link."""
         return [_write(audit.AtLink(at=now, what=audit.bounded(what), details=audit.bounded_details(details)))]
 
+    def clock_jumped(self, seconds: float, now: float) -> list[Action]:
+        """The wall clock is so far ahead of the trusted time (or behind, negative)."""
+        return [_write(audit.ClockJumped(at=now, seconds=seconds, trusted=self._time(now)))]
+
+    def clock_accepted(self, now: float) -> list[Action]:
+        """The owner said that the wall clock is right; the scheduler learns at once."""
+        return [_write(audit.ClockAccepted(at=now, trusted=self._time(now))), *self.beat(now)]
+
+    def _time(self, now: float) -> float:
+        return now if self.trusted is None else self.trusted
+
     # --- the registry ------------------------------------------------------------------------------------
 
     def registry_loaded(self, grants: LiveGrants, now: float) -> list[Action]:
         """A registry that was read and verified."""
         self._of_registry = grants
-        self._grants = self.handing_on.merged(grants, now)
+        self._grants = self.handing_on.merged(grants, self._time(now))
         self._edition += 1
         self.registry_problem = ""
         loaded = audit.RegistryLoaded(at=now, version=grants.version, grants=len(grants.by_id))
@@ -144,7 +159,7 @@ class Hub:
 
     def _question(self, forward: messages.Forward, now: float) -> list[Action]:
         reply = questions.answer(
-            forward, self._grants, self._store, now, handing_on=self.handing_on,
+            forward, self._grants, self._store, self._time(now), handing_on=self.handing_on,
             engines={engine.key for engine in self._roster.engines()},
         )
         if reply.derived is not None:
@@ -155,7 +170,7 @@ class Hub:
         """What a holder handed on is on the disk; the answer follows the grants that it is in."""
         self.handing_on.kept(keep.derived)
         if self._of_registry is not None and self._grants is not None:
-            self._grants = self.handing_on.merged(self._of_registry, now)
+            self._grants = self.handing_on.merged(self._of_registry, self._time(now))
             self._edition += 1
         return [*_writes(keep.reply.records), *self._tell_grants(now), Send(keep.reply.forwarded)]
 
@@ -301,7 +316,7 @@ class Hub:
 
     def _stop(self, user: str, now: float) -> list[Action]:
         try:
-            grant = live_grants_of(self._grants).client(user, now)
+            grant = live_grants_of(self._grants).client(user, self._time(now))
             rights.check("client", grant.rights, "Shutdown")
         except Refused:
             return [_write(audit.StopAsked(at=now, user=audit.bounded(user), granted=False))]

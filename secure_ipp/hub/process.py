@@ -15,6 +15,7 @@ import os
 import queue
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from secure_ipp.audit.retention import parse_keep
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.hub import bootstrap as told
 from secure_ipp.hub.adopted import AdoptedRegistry
+from secure_ipp.hub.clock import Clock
 from secure_ipp.hub.control import ControlSocket
 from secure_ipp.hub.core import Action, Adopted, Hub, InForce, Keep, Send, Stop, Write
 from secure_ipp.hub.grants import LiveGrants
@@ -59,6 +61,8 @@ class HubProcess:
             cluster=bootstrap.cluster, pid=os.getpid(), store=MemoryStore(started=now), started=now,
             before=before.by_id if before is not None else {},
         )
+        self._clock = Clock(place)
+        self._clock_told = 0.0  # by how much the wall clock was off when that last went on record
         self._waiting: deque[tuple[Action, Session | None]] = deque()
         self._session: Session | None = None
         self._watch = RegistryWatch(str(place.registry), self._adopted.load, before)
@@ -73,8 +77,12 @@ class HubProcess:
             passed=self._tried,
         )
         self._control = ControlSocket(
-            bootstrap.control_socket, status=self._status_from_thread, adopt=self._adopt_from_thread,
-            refused=self._refused_from_thread,
+            bootstrap.control_socket, refused=self._refused_from_thread,
+            commands={
+                "status": lambda _: self._in_loop(self._status),
+                "adopt": lambda request: self._adopt_from_thread(request.version),
+                "accept-clock": lambda _: self._in_loop(self._accept_clock),
+            },
         )
         self._adopting: list[tuple[int, queue.SimpleQueue[None]]] = []  # versions that commands wait for
         self._tether = tether.Tether(self._loop, self._orphaned)
@@ -109,11 +117,15 @@ class HubProcess:
 
     def _end(self) -> None:
         if self._recorder.journal.is_open:
-            self._perform(self._hub.stop("asked to" if self._failure is None else self._failure.message, time.time()))
+            self._perform(self._hub.stop("asked to" if self._failure is None else self._failure.message, self._time()))
             self._sync()
         self._control.close()
         self._door.close()
-        self._recorder.close(time.time())
+        try:
+            self._clock.keep()
+        except (SecureIppError, OSError) as error:
+            _log.error("the clock mark cannot be written: %s", error)
+        self._recorder.close(self._time())
         self._loop.close()
         _log.info("the hub has ended")
 
@@ -128,7 +140,7 @@ class HubProcess:
             tether.tell("ready", pid=os.getpid())
             _log.info("the hub serves")
         elif not answered:
-            self._perform(self._hub.incident("probe-unanswered", {}, time.time()))
+            self._perform(self._hub.incident("probe-unanswered", {}, self._time()))
 
     def _orphaned(self) -> None:
         self._control.close()
@@ -136,10 +148,11 @@ class HubProcess:
 
     def _beat(self) -> None:
         self._loop.call_later(limits.BEAT_SECONDS, self._beat)
+        self._look_at_clock()
         self._poll_registry()
         self._do_waiting()
         if not self._recorder.problem:
-            self._perform(self._hub.beat(time.time()))
+            self._perform(self._hub.beat(self._time()))
 
     def _poll_registry(self) -> None:
         found = self._watch.poll()
@@ -147,10 +160,23 @@ class HubProcess:
             _log.info("registry version %d: %d grants", found.version, len(found.by_id))
             if self._hub.handing_on.problem and found.registry is not None:
                 self._load_derived(found.registry.cluster_id)
-            self._perform(self._hub.registry_loaded(found, time.time()))
+            self._perform(self._hub.registry_loaded(found, self._time()))
         elif found is not None:
             _log.error("nobody new is admitted: %s", found.message)
-            self._perform(self._hub.registry_refused(found, time.time()))
+            self._perform(self._hub.registry_refused(found, self._time()))
+
+    def _look_at_clock(self) -> None:
+        now = self._time()
+        off = self._clock.jump or -self._clock.behind
+        if bool(off) != bool(self._clock_told) or off * self._clock_told < 0:
+            if off:
+                _log.critical(
+                    "this host's clock is off by %.0f s; keys expire by the time that was shown before (if the clock is"
+                    " right now: secure-ipp clock --accept)", off,
+                )
+            self._perform(self._hub.clock_jumped(off, now))
+        self._clock_told = off
+        self._clock.keep_sometimes()
 
     def _load_derived(self, cluster_id: str) -> None:
         """Once: nobody else writes that file."""
@@ -161,6 +187,11 @@ class HubProcess:
             self._hub.handing_on.damaged(str(error))
 
     # --- actions -------------------------------------------------------------------------------------------
+
+    def _time(self) -> float:
+        """The time of an event; that by which grants expire is brought up to date with it."""
+        self._hub.trusted = self._clock.now()
+        return time.time()
 
     def _perform(self, actions: list[Action]) -> None:
         self._waiting.extend((action, self._session) for action in actions)
@@ -224,17 +255,41 @@ class HubProcess:
             _log.error("what a holder handed on could not be kept: %s", error)
             problem = EnvironmentProblem("the controller cannot keep it: its disk", "try again later", code="disk")
             return self._hub.not_kept(keep, problem)
-        return self._hub.kept(keep, time.time())
+        return self._hub.kept(keep, self._time())
 
     # --- the control socket's threads ------------------------------------------------------------------------
 
-    def _status_from_thread(self) -> dict[str, Any]:
-        found: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._loop.call_threadsafe(lambda: found.put(self._status()))
+    def _in_loop(self, what: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What this gives, or raises, in the loop's thread."""
+        found: queue.SimpleQueue[dict[str, Any] | SecureIppError] = queue.SimpleQueue()
+
+        def do() -> None:
+            try:
+                found.put(what())
+            except SecureIppError as error:
+                found.put(error)
+
+        self._loop.call_threadsafe(do)
         try:
-            return found.get(timeout=limits.CONTROL_SECONDS)
+            given = found.get(timeout=limits.CONTROL_SECONDS)
         except queue.Empty:
-            raise EnvironmentProblem("the hub is too busy to tell its status", "try again", code="busy") from None
+            raise EnvironmentProblem("the hub is too busy to answer", "try again", code="busy") from None
+        if isinstance(given, SecureIppError):
+            raise given
+        return given
+
+    def _accept_clock(self) -> dict[str, Any]:
+        try:
+            self._clock.accept()
+        except OSError as error:
+            raise EnvironmentProblem(f"the clock mark cannot be written: {error}", "make room on its disk") from error
+        self._clock_told = 0.0
+        self._perform(self._hub.clock_accepted(self._time()))
+        return self._clock_part()
+
+    def _clock_part(self) -> dict[str, Any]:
+        trusted = self._clock.now()
+        return {"trusted": trusted, "wall": time.time(), "jump": self._clock.jump, "behind": self._clock.behind}
 
     def _adopt_from_thread(self, version: int) -> dict[str, Any]:
         """Wait until this version is in force; the scheduler may have to be started again meanwhile."""
@@ -268,10 +323,11 @@ class HubProcess:
         return "the scheduler does not answer" if self._session is not None else "no scheduler is connected"
 
     def _status(self) -> dict[str, Any]:
-        return {**self._hub.status(time.time()), "journal": self._recorder.status()}
+        known = self._hub.status(self._time())
+        return {**known, "journal": self._recorder.status(), "clock": self._clock_part()}
 
     def _refused_from_thread(self, reason: str) -> None:
-        self._loop.call_threadsafe(lambda: self._perform(self._hub.control_refused(reason, time.time())))
+        self._loop.call_threadsafe(lambda: self._perform(self._hub.control_refused(reason, self._time())))
 
     # --- DoorHandler -----------------------------------------------------------------------------------------
 
@@ -280,7 +336,7 @@ class HubProcess:
         if old is not None:
             old.cut(messages.Refusal("replaced", "another session of the scheduler took this one's place"))
         _log.info("the scheduler is here, process %d", session.hello.pid)
-        self._perform(self._hub.scheduler_joined(session.hello.pid, time.time()))
+        self._perform(self._hub.scheduler_joined(session.hello.pid, self._time()))
 
     def on_message(self, session: Session, message: Any, frame: Any | None) -> None:
         if session is not self._session:
@@ -292,7 +348,7 @@ class HubProcess:
             )
             session.send(messages.Forwarded(message.session, busy))
             return
-        self._perform(self._hub.handle(message, time.time()))
+        self._perform(self._hub.handle(message, self._time()))
 
     def on_acknowledged(self, session: Session, tokens: list[object]) -> None:
         """Nothing is sent with a token: what matters here is acknowledged by messages."""
@@ -308,10 +364,10 @@ class HubProcess:
             return
         self._session = None
         _log.warning("the scheduler is gone: %s", reason)
-        self._perform(self._hub.scheduler_left(reason, time.time()))
+        self._perform(self._hub.scheduler_left(reason, self._time()))
 
     def on_incident(self, event: str, details: dict[str, str]) -> None:
-        self._perform(self._hub.incident(event, details, time.time()))
+        self._perform(self._hub.incident(event, details, self._time()))
 
 
 def main() -> int:

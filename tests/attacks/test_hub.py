@@ -244,7 +244,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def control(path: str, turned_away: list[str]) -> Iterator[ControlSocket]:
-    served = ControlSocket(path, status=lambda: {"cluster": "work"}, adopt=pytest.fail, refused=turned_away.append)
+    served = ControlSocket(path, commands={"status": lambda _: {"cluster": "work"}}, refused=turned_away.append)
     served.open()
     yield served
     served.close()
@@ -278,9 +278,7 @@ def test_s10_another_user_is_refused_even_root(uid: int) -> None:
 
 
 def test_s10_a_process_of_another_user_gets_no_word_and_is_reported(path: str, turned_away: list[str]) -> None:
-    control = ControlSocket(
-        path, status=pytest.fail, adopt=pytest.fail, refused=turned_away.append, uid=os.geteuid() + 1
-    )
+    control = ControlSocket(path, commands={}, refused=turned_away.append, uid=os.geteuid() + 1)
     control.open()
     try:
         assert talk(path, b'{"do":"status"}\n') == b""

@@ -16,12 +16,11 @@ from secure_ipp.errors import EnvironmentProblem
 from secure_ipp.hub.control import ControlSocket, parse_request, remove_socket
 
 
-def status() -> dict[str, Any]:
+def status(_: object = None) -> dict[str, Any]:
     return {"cluster": "work", "text": "\x1b[2J\x7f\n\u2028é"}
 
 
-def adopt(version: int) -> dict[str, Any]:
-    return {"version": version, "in_force": True}
+COMMANDS = {"status": status}
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def control(path: str) -> Iterator[ControlSocket]:
-    served = ControlSocket(path, status=status, adopt=adopt, refused=pytest.fail)
+    served = ControlSocket(path, commands=COMMANDS, refused=pytest.fail)
     served.open()
     yield served
     served.close()
@@ -71,10 +70,10 @@ def test_a_silent_command_does_not_hold_up_another(path: str) -> None:
 
 
 def test_a_status_that_fails_is_an_error_line(path: str) -> None:
-    def fails() -> dict[str, Any]:
+    def fails(_: object) -> dict[str, Any]:
         raise EnvironmentProblem("busy", "try again")
 
-    control = ControlSocket(path, status=fails, adopt=adopt, refused=pytest.fail)
+    control = ControlSocket(path, commands={"status": fails}, refused=pytest.fail)
     control.open()
     try:
         [answer] = ask(path, b'{"do":"status"}\n')
@@ -87,7 +86,7 @@ def test_what_an_earlier_hub_left_is_replaced_and_closing_removes_it(path: str) 
     left = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     left.bind(path)
     left.close()
-    control = ControlSocket(path, status=status, adopt=adopt, refused=pytest.fail)
+    control = ControlSocket(path, commands=COMMANDS, refused=pytest.fail)
     control.open()
     assert json.loads(ask(path, b'{"do":"ping"}\n')[0])
     control.close()
@@ -96,8 +95,8 @@ def test_what_an_earlier_hub_left_is_replaced_and_closing_removes_it(path: str) 
 
 
 def test_a_successor_s_socket_is_not_removed(path: str) -> None:
-    first = ControlSocket(path, status=status, adopt=adopt, refused=pytest.fail)
-    second = ControlSocket(path, status=status, adopt=adopt, refused=pytest.fail)
+    first = ControlSocket(path, commands=COMMANDS, refused=pytest.fail)
+    second = ControlSocket(path, commands=COMMANDS, refused=pytest.fail)
     first.open()
     second.open()
     first.close()
@@ -110,13 +109,13 @@ def test_a_file_in_the_way_is_left_alone(path: str) -> None:
     with pytest.raises(EnvironmentProblem, match="in the way"):
         remove_socket(path)
     with pytest.raises(EnvironmentProblem):
-        ControlSocket(path, status=status, adopt=adopt, refused=pytest.fail).open()
+        ControlSocket(path, commands=COMMANDS, refused=pytest.fail).open()
     assert Path(path).read_text() == "precious"
 
 
 def test_a_path_too_long_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="control socket") as caught:
-        ControlSocket(str(tmp_path / ("x" * 120)), status=status, adopt=adopt, refused=pytest.fail).open()
+        ControlSocket(str(tmp_path / ("x" * 120)), commands=COMMANDS, refused=pytest.fail).open()
     assert "XDG_RUNTIME_DIR" in caught.value.advice
 
 
