@@ -23,6 +23,7 @@ from secure_ipp.cli.options import EXIT_CODES_HELP
         "request": ("secure_ipp.cli.keys_request:request", "Make a key here, and ask a cluster's owner to let it in."),
         "approve": ("secure_ipp.cli.keys_issue:approve", "Grant a request."),
         "accept": ("secure_ipp.cli.keys_request:accept", "Join the owner's answer to the key that was made here."),
+        "attenuate": ("secure_ipp.cli.keys_attenuate:attenuate", "Hand a lesser capability on, as its holder."),
         "seal": ("secure_ipp.cli.keys_seal:seal", "Seal a file by a passphrase, to a recipient, or into the keyring."),
         "unseal": ("secure_ipp.cli.keys_seal:unseal", "Put the secret back in a file, in clear."),
         "reseal": ("secure_ipp.cli.keys_seal:reseal", "Seal a file anew."),
