@@ -18,7 +18,7 @@ from secure_ipp.keys import fields, strict_json
 from secure_ipp.keys.curve import CurvePublicKey, CurveSecretKey, KeyPair
 from secure_ipp.keys.issuer import IssuerKey, IssuerPublicKey
 from secure_ipp.keys.private_files import Path, read_private, write_private
-from secure_ipp.keys.recipients import RecipientKey, RecipientPublicKey
+from secure_ipp.keys.recipients import RECIPIENT_PURPOSE, RecipientKey, RecipientPublicKey
 from secure_ipp.keys.sealing import KeyringEntry, Lock, Locked, Sealed, Secret, Subject, Unlock, checked_lock
 
 SERVER_FORMAT: Literal["secure-ipp-server-key/1"] = "secure-ipp-server-key/1"
@@ -115,7 +115,7 @@ class IssuerKeyFile(SealableKeyFile[IssuerKey], frozen=True, forbid_unknown_fiel
 class RecipientKeyFile(SealableKeyFile[RecipientKey], frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What stands in a recipient's key file."""
 
-    PURPOSE: ClassVar[str] = "recipient-key/1"
+    PURPOSE: ClassVar[str] = RECIPIENT_PURPOSE
     WHAT: ClassVar[str] = "the recipient's key"
 
     format: Literal["secure-ipp-recipient-key/1"]

@@ -10,6 +10,7 @@ from typing import Self
 from secure_ipp.errors import UsageError
 from secure_ipp.keys.raw import RawKey
 
+RECIPIENT_PURPOSE = "recipient-key/1"
 _PREFIX = "recipient:"
 
 

@@ -20,11 +20,11 @@ from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from secure_ipp import limits
-from secure_ipp.errors import EnvironmentProblem, PolicyError
+from secure_ipp.errors import EnvironmentProblem, PolicyError, UsageError
 from secure_ipp.keys import base64url
 from secure_ipp.keys.passphrases import Passphrase
 from secure_ipp.keys.raw import KEY_BYTES, RawKey
-from secure_ipp.keys.recipients import RecipientKey, RecipientPublicKey
+from secure_ipp.keys.recipients import RECIPIENT_PURPOSE, RecipientKey, RecipientPublicKey
 
 SERVICE: Literal["secure-ipp"] = "secure-ipp"
 SUITE: Literal["hpke-base-x25519-hkdf-sha256-chacha20poly1305"] = "hpke-base-x25519-hkdf-sha256-chacha20poly1305"
@@ -180,6 +180,8 @@ def checked_lock(subject: Subject[Any], sealed: Sealed | UnsetType, keyring: Key
         raise ValueError("it has no secret_key, and neither sealed nor keyring in its place")
     if isinstance(lock.sealed, RecipientBox) and lock.keyring is not None:
         raise ValueError("what is sealed to a recipient has no keyring")
+    if isinstance(lock.sealed, RecipientBox) and subject.purpose == RECIPIENT_PURPOSE:
+        raise ValueError("a recipient's key is not sealed to a recipient")  # to itself, it would open never
     if lock.keyring is not None and lock.keyring != subject.entry("secret" if lock.sealed is None else "passphrase"):
         raise ValueError("its keyring entry is not its own")
     if isinstance(lock.sealed, PassphraseBox):
@@ -306,7 +308,13 @@ def _derived(passphrase: Passphrase, cost: Cost, salt: bytes) -> bytes | Environ
 
 
 def seal_to_recipient(secret: HasPublic, subject: Subject[Any], recipient: RecipientPublicKey) -> RecipientBox:
-    """The secret in a box that only this recipient opens, beside this public part alone."""
+    """The secret in a box that only this recipient opens, beside this public part alone.
+
+    Raises:
+        UsageError: it is a recipient's key itself.
+    """
+    if subject.purpose == RECIPIENT_PURPOSE:
+        raise UsageError(f"{subject.what} is not sealed to a recipient", "seal it by a passphrase")
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
     box = _suite().encrypt(secret.raw, X25519PublicKey.from_public_bytes(recipient.raw), info=_info(subject))
