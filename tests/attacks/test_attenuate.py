@@ -81,7 +81,7 @@ class Desk:
         self.start(registry)
 
     def start(self, registry: Registry) -> None:
-        self.hub = Hub(cluster="lab", pid=1, store=MemoryStore(started=NOW), started=NOW)
+        self.hub = Hub(cluster="lab", pid=1, store=MemoryStore(started=NOW), started=NOW, before={})
         self.hub.handing_on.loaded(self.disk)
         self.load(registry)
         self.hub.scheduler_joined(2, self.now)
