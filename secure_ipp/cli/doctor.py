@@ -1,4 +1,4 @@
-"""``secure-ipp doctor``: shows what `checks` found, worst last in the exit code."""
+"""``secure-ipp doctor``: shows what its checks found, worst last in the exit code."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ _COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red"}
 @run_safely
 @cluster_options
 @json_option
-def doctor(place: ClusterPlace, as_json: bool) -> None:
-    """Look for what is wrong on this machine and with a cluster's files.
+@click.argument("file", required=False, metavar="[FILE]")
+def doctor(place: ClusterPlace, file: str | None, as_json: bool) -> None:
+    """Look for what is wrong on this machine, and with a cluster's files or one capability FILE.
+
+    With a FILE (a connection file that somebody gave you, say) its doors are tried: what could its holder do, and is
+    its key still admitted? Without one, this user's own cluster is examined. Nothing is changed, and no secret shown.
 
     Exit code 0 when there is nothing worse than a note, 1 when there is a warning, 7 when there is an error.
 
@@ -26,13 +30,16 @@ def doctor(place: ClusterPlace, as_json: bool) -> None:
     Examples:
       secure-ipp doctor
       secure-ipp doctor --cluster physics --json
+      secure-ipp doctor ~/ipcontroller-client.json
     """
-    from secure_ipp.cli.checks import LEVELS, all_findings
+    from secure_ipp.cli import checks, doctor_cluster, doctor_file, doctor_host, doctor_install
 
-    found = all_findings(place)
-    worst = max((finding.level for finding in found), key=LEVELS.index)
+    about = doctor_cluster.checks(place) if file is None else doctor_file.Examination(file).checks()
+    found = checks.ask_all([*doctor_install.checks(), *doctor_host.checks(), *about])
+    worst = checks.worst(found)
     if as_json:
-        show_json({"worst": worst, "findings": [dataclasses.asdict(finding) for finding in found]})
+        findings = [dataclasses.asdict(finding) for finding in found]
+        show_json({"format": checks.FORMAT, "worst": worst, "findings": findings})
     else:
         for finding in found:
             mark = click.style(f"{finding.level:>7}", fg=_COLOURS[finding.level])

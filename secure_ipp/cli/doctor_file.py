@@ -1,0 +1,227 @@
+"""What ``secure-ipp doctor FILE`` asks of a capability: what its holder could do, and whether it still can.
+
+The doors are really tried, with the file's key and with a stranger's; a client's file is also used to ask the
+controller who it takes the holder for.  Nothing is changed by that, and nobody is asked for a passphrase: a sealed file
+is opened only if a descriptor with its passphrase was given.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from secure_ipp.cli.checks import Check, Finding
+from secure_ipp.cli.doctor_cluster import DOOR_SECONDS, SILENT_SECONDS, stranger_finding
+from secure_ipp.keys.capability import Capability, LockedCapability, PublicPart, load_capability, read_capability
+
+if TYPE_CHECKING:
+    from secure_ipp.keys.curve import KeyPair
+    from secure_ipp.wire.intruder import Verdict
+
+SESSION_SECONDS = 8.0
+_DAY, _HOUR = 86400, 3600
+_MEANINGS = {
+    "task": "run load-balanced tasks", "direct": "address engines, push, pull and execute",
+    "observe": "see others' tasks and output",
+    "control": "signal, restart and shut down engines, purge others' results",
+    "admin": "issue and revoke keys", "join": "let a host's engines join",
+}
+_REFUSED = (
+    "its grant was revoked or has expired, or its key was replaced: ask the cluster's owner for a new file (or: the"
+    " cluster was made anew)"
+)
+
+
+class Examination:
+    """One file, examined step by step; a step is left out if one before it showed that it is vain.
+
+    Args:
+        path: the capability file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.expanduser(path)
+        self._found: Capability | LockedCapability | None = None
+        self._reachable: list[str] = []
+        self._admitted = False
+
+    def checks(self) -> list[Check]:
+        return [("file", self.file), ("rights", self.rights), ("door", self.doors), ("session", self.session)]
+
+    def file(self) -> Iterator[Finding]:
+        """Whether it is private, whole, signed and unlocked."""
+        from secure_ipp.keys.owned import made_here
+
+        found: Capability | LockedCapability = read_capability(self._path, now=0.0)
+        self._found = found
+        where = "whose keys were made here" if made_here(found) else "of somebody else's keys"
+        text = (
+            f"the {found.role} file of {found.name!r} in cluster {found.cluster!r}, {where}; key"
+            f" {found.public_key.fingerprint}; it and all directories above it are private"
+        )
+        yield Finding("file", "ok", text)
+        if isinstance(found, LockedCapability):
+            yield from self._unlock(found)
+        else:
+            yield Finding(
+                "file", "ok", "its secret lies in it in clear: whoever copies it is that identity"
+                " (secure-ipp keys seal locks it)",
+            )
+
+    def _unlock(self, found: LockedCapability) -> Iterator[Finding]:
+        from secure_ipp.keys.unlocking import DESCRIPTOR_VARIABLE, Unlocker
+
+        if DESCRIPTOR_VARIABLE in os.environ:
+            self._found = load_capability(self._path, now=0.0, unlock=Unlocker())
+            yield Finding("file", "ok", "it is sealed, and was opened")
+        else:
+            yield Finding(
+                "file", "note", "it is sealed, and stays so: whether its key is admitted is not tried",
+                f"give its passphrase by a descriptor: {DESCRIPTOR_VARIABLE}=3 secure-ipp doctor FILE 3<PASSPHRASE",
+            )
+
+    def rights(self) -> Iterator[Finding]:
+        """What it says that its holder may do, and until when."""
+        found = self._found
+        if found is None:
+            return
+        told = "; ".join(f"{right}: {_MEANINGS.get(right, 'unknown')}" for right in found.rights)
+        yield Finding("rights", "ok", f"its holder may {told}" if told else "its holder may do nothing but connect")
+        yield expiry_finding(found, time.time())
+
+    def doors(self) -> Iterator[Finding]:
+        """Whether its doors are there, are its cluster's, and admit its key now."""
+        found = self._found
+        if found is None:
+            return
+        for endpoint in found.door:
+            yield self._door(found, endpoint)
+        for endpoint in self._reachable[:1]:
+            yield self._stranger(found, endpoint)
+        if not self._reachable:
+            yield Finding(
+                "door", "error", "none of its doors answers from here",
+                "see whether the controller runs and a firewall or tunnel stands between",
+            )
+
+    def _door(self, found: Capability | LockedCapability, endpoint: str) -> Finding:
+        from secure_ipp.keys.curve import KeyPair
+
+        why = unreachable(endpoint)
+        if why:
+            return Finding("door", "note", f"{endpoint} cannot be reached from here: {why}")
+        keys = found.keys if isinstance(found, Capability) else KeyPair.generate()
+        begun = time.perf_counter()
+        verdict = _try(found, endpoint, keys, DOOR_SECONDS)
+        took = f"{(time.perf_counter() - begun) * 1000:.0f} ms"
+        if isinstance(found, LockedCapability):
+            if verdict in ("silent", "closed"):
+                return _not_ours(endpoint)
+            self._reachable.append(endpoint)
+            return Finding("door", "ok", f"{endpoint} answers ({took})")
+        if verdict == "admitted":
+            self._reachable.append(endpoint)
+            self._admitted = True
+            return Finding("door", "ok", f"{endpoint} has the cluster's server key and admits this file's ({took})")
+        if verdict == "refused":
+            self._reachable.append(endpoint)
+            return Finding("door", "error", f"{endpoint} refuses this file's key", _REFUSED)
+        if verdict == "closed":
+            return Finding(
+                "door", "error", f"{endpoint} turned this file's key away",
+                "if the cluster has just been started, try again; else another program has that port, or the cluster"
+                " was made anew: compare the server's fingerprint with its owner",
+            )
+        return _not_ours(endpoint)
+
+    def _stranger(self, found: PublicPart, endpoint: str) -> Finding:
+        from secure_ipp.keys.curve import KeyPair
+
+        seconds = SILENT_SECONDS if found.role == "engine" else DOOR_SECONDS
+        verdict = _try(found, endpoint, KeyPair.generate(), seconds)
+        return stranger_finding("door", found.role, endpoint, verdict)
+
+    def session(self) -> Iterator[Finding]:
+        """Who the controller takes the holder for."""
+        from secure_ipp.client.session import Session
+        from secure_ipp.wire import messages
+
+        found = self._found
+        if not self._admitted or not isinstance(found, Capability) or found.role != "client":
+            return
+        session = Session(found, "data")
+        try:
+            session.start(SESSION_SECONDS)
+            known: dict[str, Any] = session.question(messages.Whois(), SESSION_SECONDS)
+        finally:
+            session.close(1.0)
+        yield from identity_findings(found, known)
+
+
+def identity_findings(found: PublicPart, known: dict[str, Any]) -> Iterator[Finding]:
+    """Compare what a file says with what the controller says of its holder (unverified)."""
+    rights = tuple(str(right) for right in known.get("rights", ()))
+    lost = [right for right in found.rights if right not in rights]
+    more = [right for right in rights if right not in found.rights]
+    if lost or more:
+        changed = "; ".join(
+            f"{word} {', '.join(which)}" for word, which in (("without", lost), ("besides", more)) if which
+        )
+        yield Finding(
+            "session", "warning" if lost else "note", f"the controller knows its holder with other rights: {changed}",
+            "the controller's word counts; ask the cluster's owner if more is needed",
+        )
+    else:
+        yield Finding("session", "ok", f"the controller knows its holder as {known.get('name')!s}, with these rights")
+    if int(known.get("expires", 0)) != found.expires:
+        from secure_ipp.keys.expiry import in_words
+
+        ends = in_words(int(known.get("expires", 0)), time.time())
+        yield Finding("session", "note", f"the controller lets it in until another time than the file says: {ends}")
+
+
+def expiry_finding(found: PublicPart, now: float) -> Finding:
+    """Until when a file is good."""
+    from secure_ipp.keys.expiry import in_words
+
+    text = in_words(found.expires, now)
+    if not found.expires:
+        return Finding("rights", "ok", "it does not expire")
+    renew = "ask the cluster's owner for a new one (secure-ipp keys renew)"
+    if now >= found.expires:
+        return Finding("rights", "error", f"it is not good any more: {text}", f"{renew}; or set this host's clock")
+    left = found.expires - now
+    level = "warning" if left <= _HOUR else "note" if left <= _DAY else "ok"
+    return Finding("rights", level, f"it is good until {text}", renew if left <= _DAY else "")  # type: ignore[arg-type]
+
+
+def unreachable(endpoint: str) -> str:
+    """Why nothing listens at `tcp://host:port`, as seen from here; empty: something does."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), DOOR_SECONDS).close()
+    except (OSError, ValueError) as error:
+        return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+    return ""
+
+
+def _try(found: PublicPart, endpoint: str, keys: KeyPair, seconds: float) -> Verdict:
+    """What a door does about these keys, under the current server key or the next one."""
+    from secure_ipp.wire.intruder import try_door
+
+    verdict: Verdict = "silent"
+    for server_key in found.server_keys:
+        verdict = try_door(endpoint, server_key, keys, seconds)
+        if verdict in ("admitted", "refused"):
+            break
+    return verdict
+
+
+def _not_ours(endpoint: str) -> Finding:
+    return Finding(
+        "door", "error", f"something listens at {endpoint}, but not with the server key of this file",
+        "another program has that port, or the cluster was made anew: compare the server's fingerprint with its owner",
+    )
