@@ -17,7 +17,7 @@ from secure_ipp.cli.checks import Check, Finding
 
 # Lowest versions, as pyproject.toml has them (a test compares the two).
 FLOORS = {
-    "pyzmq": "27.3.0", "msgspec": "0.19", "cloudpickle": "3.0", "cryptography": "44", "click": "8.1.7",
+    "pyzmq": "27.3.0", "msgspec": "0.19", "cloudpickle": "3.0", "cryptography": "47", "click": "8.1.7",
     "ipython": "8.20", "psutil": "5.9", "tqdm": "4.66",
 }
 EXTRAS = {  # library: its floor, the extra that brings it, what it is for
