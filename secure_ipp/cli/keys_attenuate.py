@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from secure_ipp import limits
+from secure_ipp.cli.keys_seal import to_option
 from secure_ipp.cli.options import json_option, run_safely, show_json
 
 
@@ -28,9 +29,10 @@ Examples:
 @click.option("--timeout", type=float, default=limits.CONNECT_SECONDS, show_default=True, metavar="SECONDS",
               help="To look for the controller.")
 @click.option("--out", required=True, metavar="CHILD", type=click.Path(path_type=Path), help="The new capability file.")
+@to_option
 @json_option
 def attenuate(
-    file: Path, rights: str | None, expires: str, name: str, timeout: float, out: Path, as_json: bool
+    file: Path, rights: str | None, expires: str, name: str, timeout: float, out: Path, to: str, as_json: bool
 ) -> None:
     """Make a lesser capability from your own FILE, for somebody else, without the owner's hand.
 
@@ -41,14 +43,19 @@ def attenuate(
     from secure_ipp.keys.desk import check_free
     from secure_ipp.keys.expiry import in_words, parse_expires
     from secure_ipp.keys.orders import check_label
+    from secure_ipp.keys.private_files import write_private
+    from secure_ipp.keys.recipients import RecipientPublicKey
+    from secure_ipp.keys.sealed_files import new_file
 
     name = check_label(name or _name_of(out))
     now = time.time()
     end = parse_expires(expires, now) if expires else 0
     check_free(out)
+    recipient = RecipientPublicKey.of_word(to) if to else None
     with Client(file, timeout=timeout) as client:
         own = client.session.capability
-        child = client.attenuate(name, rights=rights, expires=float(end) or None, out=out)
+        child = client.attenuate(name, rights=rights, expires=float(end) or None)
+        write_private(out, new_file(child, recipient))
     if as_json:
         show_json({
             "file": str(out), "name": child.name, "handed_on_by": [parent.name for parent in child.parents],

@@ -8,6 +8,7 @@ import click
 
 from secure_ipp.cli.keys_issue import compare, tell_issued
 from secure_ipp.cli.keys_said import force_facts, force_words
+from secure_ipp.cli.keys_seal import to_option
 from secure_ipp.cli.options import cluster_options, json_option, run_safely, show_json
 from secure_ipp.errors import UsageError
 from secure_ipp.keys.places import ClusterPlace
@@ -102,9 +103,11 @@ Examples:
 @click.option("--fingerprint", default="", metavar="KEY", help="With --request: that its maker told you.")
 @click.option("--yes", is_flag=True, help="With --request: ask nothing; you have compared the fingerprint.")
 @click.option("--ssh", metavar="ROUTE", default="", help="user@host:port, to stand in the file.")
+@to_option
 @json_option
 def rotate(
-    name: str, place: ClusterPlace, out: str, request: str | None, fingerprint: str, yes: bool, ssh: str, as_json: bool
+    name: str, place: ClusterPlace, out: str, request: str | None, fingerprint: str, yes: bool, ssh: str, to: str,
+    as_json: bool,
 ) -> None:
     """Give an identity a new key; what it may do, and what is its own, stays.
 
@@ -121,5 +124,5 @@ def rotate(
         if not yes:
             compare(f"Is {fingerprint} what its maker tells you?", "--fingerprint KEY, or --yes", as_json)
     tell_issued(
-        place, rotate_key(name, out, request=request, fingerprint=fingerprint, ssh=ssh, cluster=place), as_json
+        place, rotate_key(name, out, request=request, fingerprint=fingerprint, ssh=ssh, to=to, cluster=place), as_json
     )

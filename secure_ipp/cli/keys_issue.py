@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from secure_ipp.cli.keys_said import force_facts, force_words, note_on_reach
+from secure_ipp.cli.keys_seal import to_option
 from secure_ipp.cli.options import Command, cluster_options, json_option, run_safely, show_json
 from secure_ipp.errors import UsageError
 from secure_ipp.keys.places import ClusterPlace
@@ -59,6 +60,7 @@ def order_options(command: Command) -> Command:
     epilog="""\b
 Examples:
   secure-ipp keys issue ada --expires 7d --out ada.json
+  secure-ipp keys issue ada --to recipient:l1Kq... --out ada.json      (opened by her recipient.key alone)
   secure-ipp keys issue ben --rights task,direct,observe --shared-engines --out ben.json
   secure-ipp keys issue night-run --rights task --quota tasks=5000,bytes=256M --out night.json
   secure-ipp keys issue lab-hosts --role engine --engines 64 --network 192.0.2.0/24 --out lab-engine.json
@@ -71,16 +73,20 @@ Examples:
               help="A person or program that sends work, or hosts that offer engines.")
 @order_options
 @click.option("--out", required=True, metavar="FILE", help="The new capability file; nothing is overwritten.")
+@to_option
 @json_option
-def issue(name: str, place: ClusterPlace, role: str, order: dict[str, Any], out: str, as_json: bool) -> None:
+def issue(
+    name: str, place: ClusterPlace, role: str, order: dict[str, Any], out: str, to: str, as_json: bool
+) -> None:
     """Make an identity called NAME, and its capability file.
 
     Whoever holds a copy of FILE is that identity, with these rights, until it expires or is revoked; hand it over as
-    you would a private SSH key. If its holder can make the key, the secret need not travel: see request and approve.
+    you would a private SSH key, or seal it to its holder (--to). If its holder can make the key, the secret need not
+    travel at all: see request and approve.
     """
     from secure_ipp.cluster.owner_keys import issue as issue_key
 
-    tell_issued(place, issue_key(name, out, role=role, cluster=place, **order), as_json)
+    tell_issued(place, issue_key(name, out, role=role, to=to, cluster=place, **order), as_json)
 
 
 @click.command(

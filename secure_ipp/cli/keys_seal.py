@@ -26,6 +26,18 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _MIB = 1024  # KiB
 
 
+def to_option(command: Command) -> Command:
+    """Whom a new file is sealed to; the command gets `to`, a recipient's word or ""."""
+
+    @click.option("--to", "recipient", default="", metavar="RECIPIENT",
+                  help="Seal the file to a recipient: the word of 'keys recipient', or a file that holds it.")
+    @functools.wraps(command)
+    def with_word(*args: Any, recipient: str, **others: Any) -> Any:
+        return command(*args, to=_word(recipient) if recipient else "", **others)
+
+    return with_word  # type: ignore[return-value]
+
+
 def _which_file(command: Command) -> Command:
     """``[FILE]`` and ``--issuer``; the command gets `path`."""
 

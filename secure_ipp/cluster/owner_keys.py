@@ -26,6 +26,7 @@ from secure_ipp.keys.issuing import Issued
 from secure_ipp.keys.names import check_name
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import Path
+from secure_ipp.keys.recipients import RecipientPublicKey
 from secure_ipp.keys.revoking import Identity
 
 Cluster = str | ClusterPlace
@@ -71,6 +72,10 @@ def _without_frames(function: Function) -> Function:
     return called  # type: ignore[return-value]
 
 
+def _recipient(word: str) -> RecipientPublicKey | None:
+    return RecipientPublicKey.of_word(word) if word else None
+
+
 def desk_of(cluster: Cluster = "default") -> Desk:
     """The owner's desk of a cluster of this machine."""
     place = cluster if isinstance(cluster, ClusterPlace) else ClusterPlace(cluster)
@@ -81,7 +86,7 @@ def desk_of(cluster: Cluster = "default") -> Desk:
 def issue(
     name: str, out: Path, *, role: str = "client", rights: str | Iterable[str] | None = None, expires: str = "never",
     shared_engines: bool | None = None, quotas: str | Mapping[str, int] | None = None, engines: int | None = None,
-    joins: int | None = None, networks: Iterable[str] = (), ssh: str = "", cluster: Cluster = "default",
+    joins: int | None = None, networks: Iterable[str] = (), ssh: str = "", to: str = "", cluster: Cluster = "default",
 ) -> Issued:
     """Make an identity and its capability file, which lets in whoever holds it.
 
@@ -97,6 +102,7 @@ def issue(
         joins: of a join key: hosts that may ever join with it.
         networks: of a join key: from where.
         ssh: the route that stands in the file.
+        to: the word of a recipient, whom the file is sealed to; "": its secret stands in it in clear.
         cluster: which one.
 
     Raises:
@@ -107,7 +113,7 @@ def issue(
         name, role=role, rights=rights, expires=expires, now=now, shared_engines=shared_engines, quotas=quotas,
         engines=engines, joins=joins, networks=networks, ssh=ssh,
     )
-    return issuing.issue(desk_of(cluster), order, out, now)
+    return issuing.issue(desk_of(cluster), order, out, now, to=_recipient(to))
 
 
 @_without_frames
@@ -237,7 +243,7 @@ def renew(
 
 @_without_frames
 def rotate(
-    word: str, out: Path, *, request: Path | None = None, fingerprint: str = "", ssh: str = "",
+    word: str, out: Path, *, request: Path | None = None, fingerprint: str = "", ssh: str = "", to: str = "",
     cluster: Cluster = "default",
 ) -> Issued:
     """Give an identity a new key; its id stays, the old key is retired, and what its holder handed on ends.
@@ -248,6 +254,7 @@ def rotate(
         request: of its holder, who made the new key.
         fingerprint: of that key, which its maker told by another way.
         ssh: the route that stands in the file.
+        to: as for `issue`; without a request.
         cluster: which one.
 
     Raises:
@@ -256,7 +263,9 @@ def rotate(
     """
     now, desk = time.time(), desk_of(cluster)
     if request is None:
-        return renewal.rotate_holder(desk, word, out, ssh=ssh, now=now)
+        return renewal.rotate_holder(desk, word, out, ssh=ssh, now=now, to=_recipient(to))
+    if to:
+        raise UsageError("an answer holds no secret that could be sealed", "leave --to out")
     asked = requests.read_request(request)
     requests.check_fingerprint(fingerprint, asked.public_key.fingerprint)
     return renewal.rotate_by_request(desk, word, asked, out, ssh=ssh, now=now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from secure_ipp.keys.capability import dump_capability, sign_capability
+from secure_ipp.keys.capability import sign_capability
 from secure_ipp.keys.cluster_keys import load_server
 from secure_ipp.keys.config import ClusterConfig
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
@@ -19,6 +19,8 @@ from secure_ipp.keys.holder import HolderKey
 from secure_ipp.keys.orders import Order
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import Path
+from secure_ipp.keys.recipients import RecipientPublicKey
+from secure_ipp.keys.sealed_files import new_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Issued:
     issuer: str
 
 
-def issue(desk: Desk, order: Order, out: Path, now: float) -> Issued:
+def issue(desk: Desk, order: Order, out: Path, now: float, *, to: RecipientPublicKey | None = None) -> Issued:
     """Make an identity and write its capability file.
 
     Args:
@@ -46,6 +48,7 @@ def issue(desk: Desk, order: Order, out: Path, now: float) -> Issued:
         order: what it may do.
         out: the new private file.
         now: seconds since the epoch.
+        to: whom the file is sealed to; None: its secret stands in it in clear.
 
     Raises:
         UsageError: its name is taken.
@@ -61,7 +64,7 @@ def issue(desk: Desk, order: Order, out: Path, now: float) -> Issued:
     )
     capability = sign_capability(issuer, keys=keys, **file_values(desk.place, config, grant, order.ssh))
     applied = desk.publish(
-        issuer, out, dump_capability(capability), lambda registry: registry.with_grant(grant),
+        issuer, out, new_file(capability, to), lambda registry: registry.with_grant(grant),
         lambda registry: registry.grant(grant.id) is not None,
     )
     return Issued(grant, str(out), applied, issuer.fingerprint)

@@ -8,7 +8,7 @@ somebody else changed meanwhile is not overwritten.
 from __future__ import annotations
 
 from secure_ipp.errors import UsageError
-from secure_ipp.keys.capability import dump_capability, sign_capability
+from secure_ipp.keys.capability import sign_capability
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.desk import Applied, Desk, check_free, read_file
 from secure_ipp.keys.grants import Grant, sign_again
@@ -17,10 +17,11 @@ from secure_ipp.keys.issuer import IssuerKey
 from secure_ipp.keys.issuing import Issued, file_values
 from secure_ipp.keys.orders import check_route
 from secure_ipp.keys.private_files import Path
+from secure_ipp.keys.recipients import RecipientPublicKey
 from secure_ipp.keys.registry import Registry
 from secure_ipp.keys.requests import Request, make_answer
 from secure_ipp.keys.revoking import grant_of
-from secure_ipp.keys.sealed_files import open_to_renew
+from secure_ipp.keys.sealed_files import new_file, open_to_renew
 
 
 def renew_by_answer(desk: Desk, word: str, expires: int, out: Path, *, ssh: str = "", now: float) -> Issued:
@@ -67,8 +68,10 @@ def renew_in_place(desk: Desk, word: str, expires: int, file: Path, *, now: floa
     return _publish(desk, issuer, old, new, file, data, over=over)
 
 
-def rotate_holder(desk: Desk, word: str, out: Path, *, ssh: str = "", now: float) -> Issued:
-    """A new key pair for an identity, in a new capability file; the old key is retired.
+def rotate_holder(
+    desk: Desk, word: str, out: Path, *, ssh: str = "", now: float, to: RecipientPublicKey | None = None
+) -> Issued:
+    """A new key pair for an identity, in a new capability file, perhaps sealed to somebody; the old key is retired.
 
     Raises:
         UsageError: there is no such identity.
@@ -79,7 +82,7 @@ def rotate_holder(desk: Desk, word: str, out: Path, *, ssh: str = "", now: float
     signing_key = HolderKey.of(keys.secret).public() if old.role == "client" else None
     new = sign_again(issuer, config.cluster_id, old, now=now, key=keys.public, signing_key=signing_key)
     values = file_values(desk.place, config, new, check_route(ssh))
-    data = dump_capability(sign_capability(issuer, keys=keys, **values))
+    data = new_file(sign_capability(issuer, keys=keys, **values), to)
     return _publish(desk, issuer, old, new, out, data, over=None)
 
 

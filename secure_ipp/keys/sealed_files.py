@@ -186,6 +186,11 @@ def sealed_capability(capability: Capability, way: Way) -> LockedCapability:
     return capability.with_lock(way.close(capability.secret_key, capability.subject))
 
 
+def new_file(capability: Capability, to: RecipientPublicKey | None) -> bytes:
+    """The text of a new capability's file: sealed to a recipient, else **with the secret in clear**."""
+    return capability.to_file() if to is None else sealed_capability(capability, ToRecipient(to)).to_file()
+
+
 @dataclass(frozen=True, slots=True)
 class _Again:
     """As it was locked before: for a renewed capability of the same key."""

@@ -62,7 +62,7 @@ def test_every_command_of_the_page_does_what_it_says(reader):
         assert result.exit_code == 0, (line, result.output)
         if words[2] == "recipient":
             word = result.stdout.strip()
-    assert len(commands()) == 8 and word
+    assert len(commands()) == 7 and word
 
 
 def test_the_fields_of_the_page_are_those_of_the_files(reader):

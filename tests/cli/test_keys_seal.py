@@ -160,6 +160,28 @@ def test_show_says_how_a_file_is_sealed_and_asks_nobody(place):
     assert (facts["sealed"], facts["name"], facts["made_here"]) == ("passphrase", "owner", True)
 
 
+@pytest.mark.parametrize("words", [
+    ["issue", "ada", "--out", "FILE"], ["rotate", "owner", "--out", "FILE"], ["rotate", "engines", "--out", "FILE"],
+])
+def test_a_new_file_may_be_sealed_from_its_first_byte(place, tmp_path, words, monkeypatch):
+    word = json.loads(run("recipient", "--json").stdout)["recipient"]
+    out, written = tmp_path / "new.json", []
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda number, data: written.append(bytes(data)) or real(number, data))
+    result = run(*[str(out) if one == "FILE" else one for one in words], "--to", word)
+    assert result.exit_code == 0, result.output
+    assert read_capability(out).locked.lock.by == "recipient"
+    secret = load_capability(out).secret_key
+    assert written and not any(secret.text.encode() in data or secret.raw in data for data in written)
+
+
+def test_what_is_no_recipient_makes_no_identity(place, tmp_path):
+    result = run("issue", "ada", "--to", "somebody", "--out", tmp_path / "ada.json")
+    assert result.exit_code == 2 and "a recipient is named by" in result.output
+    assert "ada" not in run("list").output
+    assert not (tmp_path / "ada.json").exists()
+
+
 def test_each_command_teaches():
     for name in ("seal", "unseal", "reseal", "recipient"):
         text = CliRunner().invoke(keys, [name, "--help"]).output

@@ -164,3 +164,37 @@ def test_a_sealed_dict_is_opened_like_a_file(sealed: RunningCluster) -> None:
         ipp.Client(contents, timeout=30)
     with ipp.Client(contents, passphrase=lambda: WORDS, timeout=30) as client:
         assert client.load_balanced_view().apply_sync(abs, -3) == 3
+
+
+def test_a_sealed_holder_hands_on_and_is_renewed_without_a_secret_in_clear(
+    sealed: RunningCluster, tmp_path: Path
+) -> None:
+    """The child is sealed to somebody from its first byte; the holder's own file stays sealed when it is renewed."""
+    key, child, mine = tmp_path / "recipient.key", tmp_path / "child.json", tmp_path / "ben.json"
+    word = sealed.run("secure-ipp", "keys", "recipient", "--out", str(key)).stdout.strip()
+    code, _, err = done(argv("secure-ipp", "keys", "issue", "ben", "--expires", "2d", "--shared-engines", "--out",
+                             str(mine)), sealed.home)
+    assert code == 0, err
+    assert done(argv("secure-ipp", "keys", "seal", str(mine)), sealed.home)[0] == 0
+    code, _, err = done(argv("secure-ipp", "keys", "attenuate", str(mine), "--rights", "task", "--expires", "1h",
+                             "--to", word, "--out", str(child)), sealed.home)
+    assert code == 0, err
+    assert "secret_key" not in child.read_text()
+    os.environ["SECURE_IPP_RECIPIENT"] = str(key)
+    try:
+        with ipp.Client(child, timeout=30) as client:
+            assert client.load_balanced_view().apply_sync(abs, -4) == 4
+    finally:
+        del os.environ["SECURE_IPP_RECIPIENT"]
+    answer = tmp_path / "ben.answer"
+    renew = argv("secure-ipp", "keys", "renew", "ben", "--expires", "9d", "--out", str(answer))
+    code, _, err = done(renew, sealed.home)
+    assert code == 0, err
+    before = json.loads(mine.read_text())
+    code, _, err = done(argv("secure-ipp", "keys", "accept", str(answer), "--out", str(mine)), sealed.home)
+    assert code == 0, err
+    after = json.loads(mine.read_text())
+    assert after["expires"] > before["expires"] and "secret_key" not in after
+    assert after["sealed"]["box"] != before["sealed"]["box"]
+    with ipp.Client(mine, passphrase=lambda: WORDS, timeout=30) as client:
+        assert client.load_balanced_view().apply_sync(abs, -5) == 5
