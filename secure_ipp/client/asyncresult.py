@@ -81,22 +81,22 @@ class AsyncResult(futures.Future[Any], TaskFacts):
     # --- called by the I/O thread ------------------------------------------------------------------------------
 
     def task_ended(self, task: Task) -> bool:
-        """One task more has ended; whether to `tell` of it."""
+        """One task more has ended; whether somebody waits for single ones."""
         assert task.outcome is not None
         if task.outcome.status != "ok":
             self._failures += 1
         if self._arrivals is not None:
             self._arrivals.append(task)
         self._pending -= 1
-        return self._pending == 0 or self._listening > 0
-
-    def tell(self) -> None:
-        """Wake those who wait for all tasks, if none is left; else those who wait for single ones."""
-        if self._pending == 0 and not self.done():
+        if self._pending == 0:
             self._complete()
-        else:
-            with self._condition:
-                self._condition.notify_all()
+            return False
+        return self._listening > 0
+
+    def tell_watchers(self) -> None:
+        """Wake those who wait for single tasks."""
+        with self._condition:
+            self._condition.notify_all()
 
     def _complete(self) -> None:
         if self._failures:

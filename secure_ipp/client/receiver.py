@@ -189,38 +189,33 @@ class Receiver:
             self._end(task, outcome)
 
     def _end(self, task: Task, outcome: messages.Outcome) -> None:
-        """Whoever waits is told last in this turn, so that its thread finds the way free when it wakes."""
-        for group in self._ended(task, outcome):
-            if not self._due:
-                self._loop.at_turn_end(self._tell_due)
-            self._due[group] = None
-
-    def _ended(self, task: Task, outcome: messages.Outcome) -> list[AsyncResult]:
-        """Note its end; returns whom to tell."""
         ledger = self.ledger
         if ledger.ended(task.id) is None:
-            return []
+            return
         task.received = time.time()
         task.engine = outcome.engine
         with self.lock:
             task.outcome = outcome
             groups, task.groups = task.groups, ()
         self.finished[task.id] = task
+        for group in groups:
+            if group.task_ended(task):
+                if not self._due:
+                    self._loop.at_turn_end(self._tell_watchers)
+                self._due[group] = None
         if ledger.waiting and not self._send_due:
             self._send_due = True
             self._loop.at_turn_end(self.send_ready)
-        return [group for group in groups if group.task_ended(task)]
 
-    def _tell_due(self) -> None:
+    def _tell_watchers(self) -> None:
         due, self._due = self._due, {}
         for group in due:
-            group.tell()
+            group.tell_watchers()
 
     def _end_with(self, tasks: Any, error: SecureIppError) -> None:
         for task in tasks:
             task.fail(error)
-            for group in self._ended(task, local_outcome(task, "error", type(error).__name__, str(error))):
-                group.tell()  # at once: there may be no turn any more
+            self._end(task, local_outcome(task, "error", type(error).__name__, str(error)))
 
     def fail(self, error: SecureIppError) -> None:
         """There is no connection and there will be none: all that waits ends."""
@@ -228,7 +223,6 @@ class Receiver:
             return
         self.error = error
         self._end_with(list(self.ledger.open.values()), error)
-        self._tell_due()
         self.questions.end(error)
         with self.changed:
             self.roster.clear()

@@ -332,7 +332,6 @@ class Connection:
         self._flush_later()
 
     def _on_packet(self, frames: list[zmq.Frame]) -> None:
-        self._flush_later()  # before what the handler does at the end of the turn
         link = self._link
         received = link.receive([frame.buffer for frame in frames])
         self._hand_over_acknowledged()
@@ -340,6 +339,7 @@ class Connection:
             if self._ended:
                 return
             self._handler.on_message(message, [] if frame is None else [frame])
+        self._flush_later()
 
     def _hand_over_acknowledged(self) -> None:
         tokens = self._link.take_acknowledged()

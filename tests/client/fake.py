@@ -97,12 +97,11 @@ class Desk:
         return made
 
     def say(self, message: Any, frame: bytes | None = None) -> None:
-        """A message in a turn of its own."""
         self.receiver.on_message(message, [] if frame is None else [memoryview(frame)])
-        self.loop.turn()
 
     def end(self, task_id: str, value: Any = None, **fields: Any) -> None:
         self.say(outcome(task_id, value, **fields))
+        self.loop.turn()
 
 
 def submit(task: str, **fields: Any) -> messages.Submit:

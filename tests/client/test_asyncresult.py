@@ -80,7 +80,7 @@ def test_an_exception_that_was_returned_is_a_value(desk):
 def test_first_exception_is_raised_before_the_others_end(desk):
     tasks = desk.tasks(2)
     result = desk.result(tasks)
-    threading.Timer(0.05, lambda: desk.say(failed(tasks[0].id))).start()
+    threading.Timer(0.05, lambda: (desk.say(failed(tasks[0].id)), desk.loop.turn())).start()
     with pytest.raises(CompositeError):
         result.get(5, return_when=cf.FIRST_EXCEPTION)
     assert not result.done()

@@ -31,15 +31,6 @@ def test_an_outcome_ends_its_task_and_a_second_one_changes_nothing(desk):
     assert result.get(0) == 42
 
 
-def test_what_ended_in_a_turn_that_broke_off_is_told(desk):
-    done, open_ = desk.tasks(2)
-    result, other = desk.result([done], single=True), desk.result([open_], single=True)
-    desk.receiver.on_message(outcome(done.id, 42), [])
-    desk.receiver.broken(LookupError("the turn never ends"))
-    assert result.get(0) == 42
-    assert isinstance(other.exception(0), PeerError)
-
-
 def test_an_outcome_of_nobody_is_ignored_and_its_bytes_are_let_go(desk):
     desk.say(outcome("stranger", body=[], sizes=[5]))
     assert desk.connection.take() == [messages.Received(["stranger"])]
