@@ -14,8 +14,8 @@ import time
 
 from secure_ipp.wire.loop import Loop
 
-_MOMENT_SECONDS = 0.002
-_WATCHES = 50  # moments without a new task, after which the mate sleeps until there is one
+_MOMENT_SECONDS = 0.005
+_WATCHES = 20  # moments without a new task, after which the mate sleeps until there is one
 
 
 class Helm:

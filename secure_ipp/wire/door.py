@@ -162,7 +162,7 @@ class Door:
 
     def _on_packet(self, session: Session, frames: list[zmq.Frame]) -> None:
         handler, link = self._handler, session.link
-        received = link.receive([frames[1].buffer, *frames[2:]])
+        received = link.receive(frames[1:])
         tokens = link.take_acknowledged()
         if tokens:
             handler.on_acknowledged(session, tokens)

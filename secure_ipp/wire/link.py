@@ -112,7 +112,8 @@ class Link:
             return []
         self.ack_owed = True
         self._ack_packets += 1
-        self._ack_bytes += sum(_length(frame) for frame in frames)
+        for frame in frames:
+            self._ack_bytes += _length(frame)
         if packet.number <= self.received:
             return []
         if packet.number != self.received + 1:

@@ -61,7 +61,8 @@ class Session:
         if self.gone:
             return
         self.link.send(message, frame, token)
-        self._door.mark(self)
+        if not self.dirty:
+            self._door.mark(self)
 
     def end(self) -> None:
         """For the door: nothing goes to this peer any more, and nothing is kept for it."""
