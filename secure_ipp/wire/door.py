@@ -87,7 +87,7 @@ class Door:
         self._incarnation = incarnation
         bound = sockets.bind_door(loop.context, gate, domain=domain, endpoints=endpoints, keys=keys)
         self._socket, self._monitor, self._last_id = bound.socket, bound.monitor, bound.last_id
-        self._outbox = Outbox(loop, self._socket, fell=self._lost, stalled=self._on_stalled)
+        self._outbox = Outbox(loop, self._socket, fell=self._fall, stalled=self._on_stalled)
         self.mark = self._outbox.mark  # this session has something to say at the end of the turn
         self._connections = Connections()
         self._unread = UnreadWatch()
@@ -97,7 +97,7 @@ class Door:
         self._by_token: dict[bytes, Session] = {}
         self._by_descriptor: dict[int, Session] = {}
         self._former: dict[bytes, float] = {}  # routing ids that are not listened to any more, and since when
-        self._losing: list[tuple[Session, bytes | None, float]] = []
+        self._losing: dict[Session, tuple[bytes | None, float]] = {}  # under which routing id, and since when
         self._closed = False
         loop.add_reader(self._monitor.socket, self._on_monitor)
         loop.add_reader(self._socket, self._on_readable)
@@ -294,23 +294,28 @@ class Door:
                 self._connections.remove(event.value)
                 session = self._by_descriptor.pop(event.value, None)
                 if session is not None:
-                    if not self._losing:
-                        self._loop.at_turn_end(self._take_losses)
-                    self._losing.append((session, session.routing_id, self._loop.now()))
+                    self._fall(session)
         if self._connections.crowded:
             self._cut_silent()
+
+    def _fall(self, session: Session) -> None:
+        """Its connection is not there any more; it may not be the first time that this is noticed."""
+        if not self._losing:
+            self._loop.at_turn_end(self._take_losses)
+        if session not in self._losing or self._losing[session][0] != session.routing_id:
+            self._losing[session] = session.routing_id, self._loop.now()
 
     def _take_losses(self) -> None:
         """What a peer said before its connection fell is heard first, in a bounded time."""
         all_read, now = self._read(), self._loop.now()
-        losing, self._losing = self._losing, []
-        for session, routing_id, since in losing:
+        losing, self._losing = self._losing, {}
+        for session, (routing_id, since) in losing.items():
             if session.routing_id is None or session.routing_id != routing_id:
                 continue  # it is back already, or gone
             if all_read or now - since > _HEAR_OUT_SECONDS:
                 self._lost(session)
             else:
-                self._losing.append((session, routing_id, since))
+                self._losing[session] = routing_id, since
         if self._losing:
             self._loop.call_later(0.0, self._take_losses)
 

@@ -76,7 +76,8 @@ class Outbox:
     def _flush_session(self, session: Session) -> None:
         link = session.link
         while session.routing_id is not None and (packet := link.next_packet()) is not None:
-            self._send(session, packet)
+            if not self._send(session, packet):
+                return
         if session.routing_id is not None and link.ack_owed:
             if link.ack_urgent:
                 self._send(session, link.acknowledgement())
@@ -92,7 +93,8 @@ class Outbox:
             if session.link.ack_owed and not session.gone:
                 self.acknowledge(session)
 
-    def _send(self, session: Session, packet: list[Any]) -> None:
+    def _send(self, session: Session, packet: list[Any]) -> bool:
+        """Whether it could be sent."""
         assert session.routing_id is not None
         try:
             sockets.send_packet(self._socket, packet, session.routing_id)
@@ -101,3 +103,5 @@ class Outbox:
                 self._stalled(session, "it sends without reading")
             else:
                 self._fell(session)
+            return False
+        return True

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+import zmq
 
 from secure_ipp import limits
 from secure_ipp.errors import Refused
@@ -189,6 +190,30 @@ def test_last_words_are_heard_even_if_the_door_was_busy_until_after_the_end(stag
     numbers = [message.request for _, _, message, _ in door.record.all("message")]
     assert sorted(numbers) == sorted([*range(120)] * 4)
     assert door.record.all("incident") == []
+
+
+def test_last_words_are_heard_even_if_a_send_is_the_first_to_find_the_connection_gone(stage):
+    door = stage.door()
+    door.echo = False
+    peer = stage.peer(door).start()
+    peer.record.wait("welcome")
+    busy = threading.Event()
+
+    def speak():
+        """After a wait, and before anything is read or the monitor is heard."""
+        busy.wait(10)
+        door.socket.getsockopt(zmq.EVENTS)  # libzmq looks which pipes have fallen
+        door.sessions[0].send(messages.Notice("info", "are you there?"))
+
+    door.loop.call_threadsafe(speak)
+    for number in range(60):  # a packet each
+        peer.ask(number)
+    time.sleep(0.1)
+    peer.call(peer.connection.abandon)
+    time.sleep(0.1)
+    busy.set()
+    door.record.wait("lost")
+    assert [message.request for _, _, message, _ in door.record.all("message")] == list(range(60))
 
 
 def test_close_flushes_until_acknowledged(stage):
