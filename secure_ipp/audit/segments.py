@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from secure_ipp.errors import EnvironmentProblem, PrivateFileError
@@ -65,14 +64,15 @@ def open_segment(path: Path, *, new: bool = False) -> int:
     return _checked(path, os.open(path, flags, 0o600))
 
 
-def read_segment(path: Path) -> bytes:
-    """All bytes of a segment.
+def read_segment(path: Path, offset: int = 0) -> bytes:
+    """All bytes of a segment from an offset on.
 
     Raises:
         PrivateFileError: others could read or write it, or it is no regular file.
         OSError: it cannot be read.
     """
     with os.fdopen(_checked(path, os.open(path, os.O_RDONLY | _NO_FOLLOW)), "rb") as file:
+        file.seek(offset)
         return file.read()
 
 
@@ -134,18 +134,6 @@ def prune(directory: Path, gone: list[Path]) -> None:
     for path in gone:
         remove_private(path)
     sync_directory(directory)
-
-
-def lines_from(directory: Path, number: int = 0) -> Iterator[bytes]:
-    """The whole lines from the segment on that holds this number; what is unfinished is left out."""
-    found = segments(directory)
-    start = max((index for index, (first, _) in enumerate(found) if first <= number), default=0)
-    for _, path in found[start:]:
-        try:
-            data = read_segment(path)
-        except FileNotFoundError:
-            continue  # pruned meanwhile
-        yield from data.split(b"\n")[:-1]
 
 
 def line_at(directory: Path, number: int) -> bytes | None:

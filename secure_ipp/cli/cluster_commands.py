@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from secure_ipp.cli.options import EXIT_CODES_HELP, cluster_options, json_option, run_safely, show_json
-from secure_ipp.cli.running import curve_option, engines_option, log_level_option, say, scheme_option
+from secure_ipp.cli.running import curve_option, engines_option, journal_options, log_level_option, say, scheme_option
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.logs import escape
 
@@ -24,10 +24,12 @@ from secure_ipp.logs import escape
 @click.option("--host", "bind", default="", metavar="ADDRESS", help="Listen on this address only.")
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import this before engines are forked; repeatable.")
 @scheme_option
+@journal_options
 @log_level_option
 def start(
     place: ClusterPlace, engines: int, curve: bool, daemonize: bool, client_port: int | None, engine_port: int | None,
-    bind: str, preload: tuple[str, ...], scheme: str, log_level: str,
+    bind: str, preload: tuple[str, ...], scheme: str, log_level: str, journal_keep: str,
+    journal_sync: str,
 ) -> None:
     """Start a controller and engines on this machine.
 
@@ -45,6 +47,7 @@ def start(
     wanted = Wanted(
         engines=engines, background=daemonize, log_level=log_level, client_port=client_port or 0,
         engine_port=engine_port or 0, bind=bind, preload=preload, scheme=scheme,
+        journal_keep=journal_keep, journal_sync=journal_sync,
     )
     run_cluster(place, wanted, say)
 

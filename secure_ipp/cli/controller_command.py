@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from secure_ipp.cli.options import EXIT_CODES_HELP, cluster_options, run_safely
-from secure_ipp.cli.running import curve_option, log_level_option, say, scheme_option
+from secure_ipp.cli.running import curve_option, journal_options, log_level_option, say, scheme_option
 from secure_ipp.keys.places import ClusterPlace
 
 
@@ -18,10 +18,11 @@ from secure_ipp.keys.places import ClusterPlace
 @curve_option
 @click.option("--daemonize", is_flag=True, help="Return when it is ready, and leave it running.")
 @scheme_option
+@journal_options
 @log_level_option
 def controller(
     place: ClusterPlace, client_port: int | None, engine_port: int | None, bind: str, curve: bool, daemonize: bool,
-    scheme: str, log_level: str,
+    scheme: str, log_level: str, journal_keep: str, journal_sync: str,
 ) -> None:
     """Start the controller of a cluster.
 
@@ -39,7 +40,7 @@ def controller(
     warn_of_other_ports(place, client_port, engine_port)
     wanted = Wanted(
         background=daemonize, log_level=log_level, client_port=client_port or 0, engine_port=engine_port or 0,
-        bind=bind, scheme=scheme,
+        bind=bind, scheme=scheme, journal_keep=journal_keep, journal_sync=journal_sync,
     )
     run_cluster(place, wanted, say)
 

@@ -42,6 +42,7 @@ def ipcluster() -> None:
         "engine": ("secure_ipp.cli.engine_command:engine", "Start engines on this host (as ipengine)."),
         "status": ("secure_ipp.cli.status:status", "Ask a running cluster how it is."),
         "clock": ("secure_ipp.cli.clock:clock", "Show by what time keys expire, or accept this host's clock."),
+        "audit": ("secure_ipp.cli.audit:audit", "Verify, show and export a cluster's journal."),
         "doctor": ("secure_ipp.cli.doctor:doctor", "Look for what is wrong on this machine."),
         "demo": ("secure_ipp.cli.demo:demo", "Parse Python's standard library on a cluster with fresh keys."),
     },

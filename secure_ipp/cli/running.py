@@ -50,6 +50,29 @@ def scheme_option(command: Command) -> Command:
     )(command)
 
 
+def journal_options(command: Command) -> Command:
+    """``--journal-keep`` and ``--journal-sync``."""
+    command = click.option(
+        "--journal-sync", type=click.Choice(["batch", "each"]), default="batch", show_default=True,
+        help="When the journal is forced to the disk: 'batch' before anything takes effect but the ends of tasks, which"
+        " follow within half a second; 'each' before these count, too.",
+    )(command)
+    return click.option(
+        "--journal-keep", default="all", show_default=True, metavar="all|N|DAYSd", callback=_checked_keep,
+        help="What to keep of the journal: all, the newest N segments (32 MB each), or those of so many days (90d).",
+    )(command)
+
+
+def _checked_keep(context: click.Context, option: click.Parameter, value: str) -> str:
+    from secure_ipp.audit.retention import parse_keep
+    from secure_ipp.errors import UsageError
+
+    try:
+        return str(parse_keep(value))
+    except UsageError as error:
+        raise click.BadParameter(error.message, context, option) from None
+
+
 def curve_option(command: Command) -> Command:
     return click.option(
         "--curve/--no-curve", "curve", default=True, callback=_only_curve, expose_value=True,

@@ -47,6 +47,8 @@ class SupervisorBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         bind: address to bind instead of the cluster's own; empty keeps that.
         scheme: how balanced tasks are placed.
         log_level: of the controller's log files.
+        journal_keep: what the journal's retention leaves.
+        journal_sync: when its records must last.
         ready_fd: inherited descriptor for event lines; -1 for none.
         tether: stop when stdin ends, that is, when whoever started the cluster is gone.
         throwaway: remove the home directory at the end; it was made for this cluster alone.
@@ -58,6 +60,8 @@ class SupervisorBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     bind: str = ""
     scheme: str = "leastload"
     log_level: str = "INFO"
+    journal_keep: str = "all"
+    journal_sync: str = "batch"
     ready_fd: int = -1
     tether: bool = False
     throwaway: bool = False

@@ -47,6 +47,8 @@ class Wanted:
     engine_port: int = 0
     bind: str = ""
     scheme: str = "leastload"
+    journal_keep: str = "all"
+    journal_sync: str = "batch"
     work_dir: str = ""
     preload: tuple[str, ...] = ()
 
@@ -114,8 +116,8 @@ class Run:
         with self._interruptions.held():
             controller = launch.start_controller(
                 place, client_port=wanted.client_port, engine_port=wanted.engine_port, bind=wanted.bind,
-                scheme=wanted.scheme, log_level=wanted.log_level, tether=not wanted.background,
-                quiet=wanted.background,
+                scheme=wanted.scheme, log_level=wanted.log_level, journal_keep=wanted.journal_keep,
+                journal_sync=wanted.journal_sync, tether=not wanted.background, quiet=wanted.background,
             )
             self._started.append(controller)
         controller.wait_for("ready", limits.CONTROLLER_START_SECONDS)

@@ -179,6 +179,8 @@ def start_controller(
     bind: str = "",
     scheme: str = "leastload",
     log_level: str = "INFO",
+    journal_keep: str = "all",
+    journal_sync: str = "batch",
     tether: bool = True,
     throwaway: bool = False,
     quiet: bool = False,
@@ -193,6 +195,8 @@ def start_controller(
         bind: address to listen on, instead of the cluster's own.
         scheme: how balanced tasks are placed: "leastload" or "plainrandom".
         log_level: of its log files.
+        journal_keep: what the journal's retention leaves: "all", a number of segments, or of days ("90d").
+        journal_sync: when its records must last: "batch" or "each"; see docs/journal.md.
         tether: whether it stops when this process ends.
         throwaway: whether it removes its home directory, keys and all, when it ends.
         quiet: send its stderr nowhere (a controller in the background has only its log files).
@@ -204,7 +208,7 @@ def start_controller(
     require_keys(place)
     told = SupervisorBootstrap(
         cluster=place.name, client_port=client_port, engine_port=engine_port, bind=bind, scheme=scheme,
-        log_level=log_level, tether=tether, throwaway=throwaway,
+        log_level=log_level, journal_keep=journal_keep, journal_sync=journal_sync, tether=tether, throwaway=throwaway,
     )
 
     def bootstrap(ready_fd: int) -> bytes:

@@ -39,7 +39,10 @@ class StartSecrets:
         return cls(KeyPair.generate(), KeyPair.generate(), os.urandom(TICKET_KEY_BYTES))
 
 
-def hub_bootstrap(place: ClusterPlace, server: ServerKeys, secrets: StartSecrets, log_level: str) -> bytes:
+def hub_bootstrap(
+    place: ClusterPlace, server: ServerKeys, secrets: StartSecrets, *, log_level: str, journal_keep: str = "all",
+    journal_sync: str = "batch",
+) -> bytes:
     """The line for the hub's stdin."""
     return _line(
         place_dir=str(place.dir),
@@ -52,6 +55,8 @@ def hub_bootstrap(place: ClusterPlace, server: ServerKeys, secrets: StartSecrets
         control_socket=str(place.control_socket()),
         log_file=str(place.log_dir / "hub.log"),
         log_level=log_level,
+        journal_keep=journal_keep,
+        journal_sync=journal_sync,
     )
 
 

@@ -85,7 +85,11 @@ def _supervise(place: ClusterPlace, bootstrap: SupervisorBootstrap, tell: Callab
 
         children = [
             Child(
-                HUB, module_command("secure_ipp.hub"), lambda: hub_bootstrap(place, server, secrets, level),
+                HUB, module_command("secure_ipp.hub"),
+                lambda: hub_bootstrap(
+                    place, server, secrets, log_level=level, journal_keep=bootstrap.journal_keep,
+                    journal_sync=bootstrap.journal_sync,
+                ),
                 place.dir, place.home,
             ),
             Child(
