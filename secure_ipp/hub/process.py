@@ -106,10 +106,11 @@ class HubProcess:
             self._end()
 
     def _start(self) -> None:
-        self._recorder.journal.open(time.time())
+        self._recorder.journal.open(self._time())
         self._perform(self._hub.start())
         self._keep_journal()
         self._poll_registry()
+        self._recorder.journal.checkpoint(self._time())
         self._door.open()
         self._control.open()
         self._tether.watch()
@@ -215,7 +216,7 @@ class HubProcess:
         """Do it; what follows from it comes before anything else that waits."""
         match action:
             case Write(records):
-                self._recorder.write(records, time.time())
+                self._recorder.write(records, self._time())
             case Send(message):
                 if session is not None and session is self._session:
                     session.send(message)
@@ -235,7 +236,7 @@ class HubProcess:
         """At the end of a turn: what was written lasts, so what stands behind it may take effect."""
         self._sync_due = False
         try:
-            self._recorder.sync(time.time())
+            self._recorder.sync(self._time())
         except SecureIppError as error:
             _log.debug("what waits is tried again: %s", error.message)
             return
@@ -244,7 +245,7 @@ class HubProcess:
     def _keep_journal(self) -> None:
         self._loop.call_later(TICK_SECONDS, self._keep_journal)
         try:
-            self._recorder.tick(time.time())
+            self._recorder.tick(self._time())
         except SecureIppError as error:
             _log.debug("the journal is tried again: %s", error.message)
 

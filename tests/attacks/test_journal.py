@@ -193,13 +193,13 @@ def test_s21_without_room_work_goes_on_nobody_is_let_in_and_all_recovers(town: R
 
 
 SMALL = (
-    'cp -a "$1" "$2" && mount -t tmpfs -o size=64k,mode=0700 none "$1" && cp -a "$2/." "$1" &&'
+    'cp -a "$1" "$2" && mount -t tmpfs -o size=512k,mode=0700 none "$1" && cp -a "$2/." "$1" &&'
     ' exec "$3" -P -m secure_ipp.hub'
 )
 
 
 def small_disk(hub: LiveHub, tmp_path: Path) -> Path:
-    """Start the hub with its journal on a file system of 64 KiB; where that is seen from here."""
+    """Start the hub with its journal on a file system of 512 KiB; where that is seen from here."""
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", SMALL, "sh", str(hub.place.journal_dir),
              str(tmp_path / "copy"), sys.executable]
     hub.process = subprocess.Popen(
