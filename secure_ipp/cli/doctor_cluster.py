@@ -116,8 +116,8 @@ def what_is_wrong(path: Path) -> str:
 
 
 def clock(place: ClusterPlace) -> Iterator[Finding]:
-    """Whether this machine's clock goes with what is on file, and with the controller's."""
-    from secure_ipp.cluster import control, state
+    """Whether this host's clock goes with what is on file, and with the time by which keys expire (S17)."""
+    from secure_ipp.cluster import clock_change, state
     from secure_ipp.keys.registry import Registry
 
     if not place.config.exists():
@@ -127,20 +127,24 @@ def clock(place: ClusterPlace) -> Iterator[Finding]:
     if newest > now + limits.CLOCK_SKEW_SECONDS:
         yield Finding(
             "clock", "warning", f"a grant was made {_span(newest - now)} from now: the clock was set back since",
-            "set the clock; until then expired grants may look good",
+            "set the clock of this host right",
         )
-    controller = state.read_state(place)
-    if controller is None:
-        return
-    ahead = float(control.ask(place, "status")["hub"]["now"]) - time.time()
-    if abs(ahead) > limits.CLOCK_SKEW_SECONDS:
-        where = "ahead of" if ahead > 0 else "behind"
+    if state.read_state(place) is None and not (place.durable_path / "clock.mark").exists():
+        return  # no controller has ever shown a time here
+    told = clock_change.look(place)
+    which = "" if place.name == "default" else f" --cluster {place.name}"
+    if told["jump"]:
         yield Finding(
-            "clock", "warning", f"the controller's time is {_span(abs(ahead))} {where} this machine's clock",
-            "one of them was set; see which is right. Grants expire by the controller's",
+            "clock", "error", f"this host's clock has jumped ahead by {_span(told['jump'])} and is not followed",
+            f"see whether it is right; if so: secure-ipp clock --accept{which}",
+        )
+    elif told["behind"]:
+        yield Finding(
+            "clock", "warning", f"this host's clock is {_span(told['behind'])} behind what it has shown before",
+            "set it right; no expired key is good again by that",
         )
     else:
-        yield Finding("clock", "ok", "the controller's time is this machine's")
+        yield Finding("clock", "ok", "keys expire by this host's clock")
 
 
 def _span(seconds: float) -> str:

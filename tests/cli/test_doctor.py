@@ -343,12 +343,27 @@ def test_a_clock_that_was_set_back_is_a_warning(place: ClusterPlace, monkeypatch
     assert finding.level == "warning" and "set back" in finding.text and "2.0 hours" in finding.text
 
 
-@pytest.mark.parametrize(("ahead", "level"), [(0.0, "ok"), (7200.0, "warning"), (-7200.0, "warning")])
-def test_another_time_at_the_controller_is_a_warning(
-    ahead: float, level: str, place: ClusterPlace, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("told", "level", "words"), [
+    ({}, "ok", ""), ({"jump": 7200.0}, "error", "secure-ipp clock --accept"),
+    ({"behind": 7200.0}, "warning", "set it right"),
+])  # fmt: skip
+def test_a_controller_that_does_not_follow_the_clock(
+    told: dict[str, float], level: str, words: str, place: ClusterPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running(monkeypatch, now=time.time() + ahead)
-    assert only(doctor_cluster.clock(place)).level == level
+    from secure_ipp.cluster import clock_change
+
+    running(monkeypatch)
+    monkeypatch.setattr(clock_change, "look", lambda place: {"jump": 0.0, "behind": 0.0, **told})
+    finding = only(doctor_cluster.clock(place))
+    assert finding.level == level and words in finding.advice and (not told or "2.0 hours" in finding.text)
+
+
+def test_a_clock_that_was_set_back_while_nothing_ran(place: ClusterPlace) -> None:
+    from secure_ipp.hub.clock import Clock
+    from secure_ipp.hub.clock_mark import Reading
+
+    Clock(place, lambda: Reading(time.time() + 7200, 0.0, "another boot")).keep()
+    assert only(doctor_cluster.clock(place)).level == "warning"
 
 
 def test_a_port_in_use_is_an_error(place: ClusterPlace) -> None:
@@ -365,7 +380,7 @@ def test_a_port_in_use_is_an_error(place: ClusterPlace) -> None:
 # --- a running cluster, as it says ------------------------------------------------------------------------------
 
 
-def running(monkeypatch: pytest.MonkeyPatch, *, engines: Any = (), now: float = 0.0, pid: int = 0) -> Any:
+def running(monkeypatch: pytest.MonkeyPatch, *, engines: Any = (), pid: int = 0) -> Any:
     """Let it look as if a controller ran."""
     from secure_ipp.cluster import control, state
 
@@ -374,7 +389,7 @@ def running(monkeypatch: pytest.MonkeyPatch, *, engines: Any = (), now: float = 
     )
     monkeypatch.setattr(state, "read_state", lambda place: controller)
     monkeypatch.setattr(state, "read_agents", lambda place: [])
-    monkeypatch.setattr(control, "ask", lambda place, what: {"hub": {"now": now}, "engines": list(engines)})
+    monkeypatch.setattr(control, "ask", lambda place, what: {"engines": list(engines)})
     return controller
 
 

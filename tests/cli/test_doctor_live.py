@@ -42,7 +42,7 @@ def test_a_healthy_cluster(town: RunningCluster) -> None:
     for check in ("files", "modes", "ports", "gate", "processes"):
         assert {finding["level"] for finding in found[check]} == {"ok"}, found[check]
     assert len(found["gate"]) == 4 and len(found["processes"]) == 4
-    assert any("the controller's time" in finding["text"] and finding["level"] == "ok" for finding in found["clock"])
+    assert any("keys expire by" in finding["text"] and finding["level"] == "ok" for finding in found["clock"])
 
 
 def test_a_file_until_it_is_revoked(town: RunningCluster) -> None:
