@@ -47,6 +47,7 @@ from secure_ipp.keys.sealing import (
 )
 from secure_ipp.keys.unlocking import Unlocker
 
+AnyPath = str | os.PathLike[str]
 SecretFile = Capability | LockedCapability | SealableKeyFile[Any]
 
 
@@ -109,7 +110,7 @@ class Done:
     lock: Lock | None  # None: the secret stands in the file in clear
 
 
-def read_secret_file(path: Path) -> SecretFile:
+def read_secret_file(path: AnyPath) -> SecretFile:
     """What a file that may hold a secret says, without unlocking anything; an expired capability too.
 
     Raises:
@@ -130,7 +131,7 @@ def read_secret_file(path: Path) -> SecretFile:
     return read_capability(path, now=0.0)
 
 
-def seal(path: Path, way: Way) -> Done:
+def seal(path: AnyPath, way: Way) -> Done:
     """Lock a file whose secret stands in clear.
 
     Raises:
@@ -145,7 +146,7 @@ def seal(path: Path, way: Way) -> Done:
     return _replace(path, found, lock)
 
 
-def unseal(path: Path, unlock: Unlock, *, keyring_backend: str = "") -> Done:
+def unseal(path: AnyPath, unlock: Unlock, *, keyring_backend: str = "") -> Done:
     """Put the secret back in clear; what the keyring has of it is removed.
 
     Raises:
@@ -162,7 +163,7 @@ def unseal(path: Path, unlock: Unlock, *, keyring_backend: str = "") -> Done:
     return done
 
 
-def reseal(path: Path, unlock: Unlock, way: Way, *, keyring_backend: str = "") -> Done:
+def reseal(path: AnyPath, unlock: Unlock, way: Way, *, keyring_backend: str = "") -> Done:
     """Lock a locked file in another way, or at another cost; the secret is never on the disk.
 
     Raises:
@@ -222,7 +223,7 @@ class OpenedFile:
         return renewed.to_file() if self.way is None else sealed_capability(renewed, self.way).to_file()
 
 
-def open_to_renew(path: str | os.PathLike[str], unlocker: Unlocker | None = None) -> OpenedFile:
+def open_to_renew(path: AnyPath, unlocker: Unlocker | None = None) -> OpenedFile:
     """A capability, expired or not, whose file is to be replaced.
 
     Args:
@@ -249,29 +250,30 @@ def at_least(cost: Cost, found: SecretFile) -> Cost:
     return Cost.of(box)
 
 
-def make_recipient(path: Path) -> RecipientPublicKey:
+def make_recipient(path: AnyPath) -> RecipientPublicKey:
     """Make a recipient's key in a new private file; the half that others seal to.
 
     Raises:
         AlreadyThere: there is such a file.
         PrivateFileError, EnvironmentProblem: it cannot be written safely.
     """
-    if not path.parent.exists():
-        make_private_dir(path.parent)
+    directory = Path(path).parent
+    if not directory.exists():
+        make_private_dir(directory)
     key = RecipientKey(os.urandom(KEY_BYTES))
     write_recipient_key(path, key)
     return key.public()
 
 
-def _replace(path: Path, found: Any, lock: Lock | None) -> Done:
+def _replace(path: AnyPath, found: Any, lock: Lock | None) -> Done:
     """Write the file anew: with this lock, or as it was found, with its secret."""
     new = found if lock is None else found.with_lock(lock)
     write_private(path, new.to_file(), exclusive=False)
     _remove_leftovers(path)
-    return Done(path, found.subject, lock)
+    return Done(Path(path), found.subject, lock)
 
 
-def _format_of(path: Path) -> str:
+def _format_of(path: AnyPath) -> str:
     """What the file calls itself; "" if it says nothing that can be read.  Nothing of it outlives this frame (S11)."""
     try:
         return str(strict_json.parse_object(read_private(path, limits.CAPABILITY_BYTES), limits.CAPABILITY_BYTES)
@@ -292,7 +294,7 @@ def _forget(entry: KeyringEntry | None, backend: str) -> None:
         ) from None
 
 
-def _remove_leftovers(path: Path) -> None:
+def _remove_leftovers(path: AnyPath) -> None:
     """Remove what `write_private` was making of this file when its process died; it may hold the secret in clear."""
     directory, name = os.path.split(check_ancestors(path))
     leftover = re.compile(rf"\.{re.escape(name[:100])}\.[0-9a-f]{{16}}\.new")

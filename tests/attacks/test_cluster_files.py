@@ -151,7 +151,7 @@ def test_s9_the_files_that_init_makes_are_never_open_for_a_moment(tmp_path, monk
     place = ClusterPlace("default")
     init_cluster(place)
     assert set(modes) == {(0o600, True, True)}
-    assert len(modes) == 7
+    assert len(modes) == 9
     assert all(stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 for path in place.dir.iterdir())
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from secure_ipp import limits
 from secure_ipp.cli.keys import keys
-from secure_ipp.keys.capability import load_capability
+from secure_ipp.keys.capability import load_capability, read_capability
 from secure_ipp.keys.cluster_keys import init_cluster
 from secure_ipp.keys.passphrases import Passphrase
 from secure_ipp.keys.places import ClusterPlace
@@ -93,9 +93,11 @@ def test_the_bounds_of_the_page_are_those_of_the_program():
     assert limits.PASSPHRASE_TRIES == 3 and "at most three times" in flat
 
 
-def test_the_python_of_the_page_runs(reader):
+def test_the_python_of_the_page_runs(reader, monkeypatch):
     (reader / "ada.json").write_bytes((reader / "ipcontroller-client.json").read_bytes())
     (reader / "ada.json").chmod(0o600)
     code = re.search(r"```python\n(.*?)```", TEXT, re.S)[1]
+    monkeypatch.setenv("SECURE_IPP_RECIPIENT", str(reader / "recipient.key"))
     exec(code, {"ask": lambda: WORDS})
+    assert read_capability("ada.json").locked.lock.by == "keyring"
     assert load_capability("ada.json").name == "owner"
