@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import running
@@ -13,6 +14,8 @@ from tests import running
 
 def pytest_configure(config: pytest.Config) -> None:
     running.mark_this_run()
+    hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow, and nothing is wrong
+    hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture

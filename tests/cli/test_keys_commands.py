@@ -18,6 +18,7 @@ from secure_ipp.cli import keys_issue
 from secure_ipp.cli.keys import keys
 from secure_ipp.cli.options import ExitCode
 from secure_ipp.cluster import owner_keys
+from secure_ipp.errors import UsageError
 from secure_ipp.keys.capability import load_capability
 from secure_ipp.keys.cluster_keys import init_cluster
 from secure_ipp.keys.places import ClusterPlace
@@ -38,6 +39,13 @@ def own(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 @pytest.fixture
 def place(home: Path) -> ClusterPlace:
     return ClusterPlace("default", home)
+
+
+class Terminal:
+    """A stdin that somebody sits at."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def run(*words: str, code: int = 0, **options: Any) -> Any:
@@ -108,14 +116,24 @@ def test_revoke_by_prefix_lists_and_asks(own: Path, place: ClusterPlace, monkeyp
         run("issue", name, "--out", name)
     refused = run("revoke", "course-", "--prefix", code=ExitCode.USAGE)
     assert "course-1" in refused.stdout and "--yes" in refused.stderr
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(keys_issue.click, "confirm", lambda question: False)
-    assert len(names(place)) == 5
     out = run("revoke", "course-", "--prefix", "--yes").output
     assert "revoked course-1" in out and "revoked course-2" in out
     assert names(place) == ["owner", "engines", "other"]
     facts = as_json("revoke", "oth", "--prefix", "--yes")
     assert [one["name"] for one in facts["revoked"]] == ["other"] and facts["controller"] == "stopped"
+
+
+def test_whoever_is_asked_may_say_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr(keys_issue.click, "confirm", lambda question: asked.append(question))  # None is a no
+    with pytest.raises(UsageError, match="nothing was done"):
+        keys_issue.compare("Is it?", "--yes", False)
+    monkeypatch.setattr(keys_issue.click, "confirm", lambda question: asked.append(question) is None)
+    keys_issue.compare("Is it?", "--yes", False)
+    with pytest.raises(UsageError, match="nobody can be asked"):
+        keys_issue.compare("Is it?", "--yes", True)
+    assert asked == ["Is it?", "Is it?"]
 
 
 def test_the_way_of_a_key_whose_secret_stays(own: Path, place: ClusterPlace) -> None:

@@ -6,23 +6,27 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from secure_ipp import limits
 from secure_ipp.errors import PolicyError
+from secure_ipp.keys.accepting import accept
 from secure_ipp.keys.capability import load_capability
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.desk import Desk
 from secure_ipp.keys.grants import sign_grant
 from secure_ipp.keys.issuing import issue
 from secure_ipp.keys.orders import make_order
+from secure_ipp.keys.pending import read_pending
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import write_private
 from secure_ipp.keys.registry import Registry, RegistryError, change_registry
 from secure_ipp.keys.registry_mark import highest_written, mark_path
 from secure_ipp.keys.renewal import renew_by_answer, renew_in_place, rotate_holder
+from secure_ipp.keys.requests import approve, make_request, parse_request
 from secure_ipp.keys.revoking import choose, identities, revoke
 from tests.keys.desks import files, names, new_desk
 from tests.keys.killing import fork, killed_at
@@ -97,6 +101,41 @@ def check_files(now: Registry, old: Registry, own: Path, old_file: bytes, what: 
         assert (own / "ada.json").read_bytes() == old_file
     if what == "renew by answer" and changed:
         assert (own / "answer").exists()
+
+
+def test_a_kill_at_any_step_of_the_holders_side_loses_no_secret(place: ClusterPlace, tmp_path: Path) -> None:
+    """The key of a request is in its file or in the capability; a renewed file is the old or the new."""
+    desk, theirs = new_desk(place), tmp_path / "theirs"
+    theirs.mkdir(mode=0o700)
+    for number in range(1, MOST_STEPS):
+        request = theirs / f"{number}.request"
+        ask = partial(make_request, request, name="x", role="client", rights=("task",), now=NOW)
+        if not killed_at(number, ask):
+            break
+        if request.exists() and request.stat().st_nlink == 1:
+            assert read_pending(f"{request}.key").public == parse_request(request.read_bytes()).public_key
+    assert number > 8
+    key = parse_request(request.read_bytes()).public_key
+    approve(desk, parse_request(request.read_bytes()), make_order("ada", now=NOW), theirs / "answer", NOW)
+    kept = Path(f"{request}.key").read_bytes()
+    for number in range(1, MOST_STEPS):
+        out = theirs / f"{number}.json"
+        write_private(f"{request}.key", kept, exclusive=False)
+        if not killed_at(number, partial(accept, theirs / "answer", out, key=f"{request}.key", now=NOW)):
+            break
+        whole = out.exists() and out.stat().st_nlink == 1
+        assert (load_capability(out, now=NOW).public_key if whole else read_pending(f"{request}.key").public) == key
+    assert number > 5 and not Path(f"{request}.key").exists()
+    old = out.read_bytes()
+    renew_by_answer(desk, "ada", int(NOW) + 100, theirs / "renewed", now=NOW)
+    ends = set()
+    for number in range(1, MOST_STEPS):
+        write_private(out, old, exclusive=False)
+        killed = killed_at(number, lambda: accept(theirs / "renewed", out, now=NOW))
+        ends.add(load_capability(out, now=NOW).expires)
+        if not killed:
+            break
+    assert ends == {0, int(NOW) + 100}
 
 
 def test_many_commands_at_once_lose_nothing(place: ClusterPlace, tmp_path: Path) -> None:
