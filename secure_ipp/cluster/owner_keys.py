@@ -20,6 +20,7 @@ from secure_ipp.errors import SecureIppError, UsageError
 from secure_ipp.keys import accepting, facts, issuing, orders, renewal, requests, revoking
 from secure_ipp.keys.accepting import Accepted
 from secure_ipp.keys.capability import read_capability
+from secure_ipp.keys.cluster_keys import InitResult, init_cluster
 from secure_ipp.keys.desk import Applied, Desk
 from secure_ipp.keys.expiry import parse_expires
 from secure_ipp.keys.issuing import Issued
@@ -80,6 +81,17 @@ def desk_of(cluster: Cluster = "default") -> Desk:
     """The owner's desk of a cluster of this machine."""
     place = cluster if isinstance(cluster, ClusterPlace) else ClusterPlace(cluster)
     return Desk(place, registry_change.apply)
+
+
+@_without_frames
+def init(
+    cluster: Cluster = "default", *, hosts: Iterable[str] = (), client_port: int = 0, engine_port: int = 0,
+    bind: str = "",
+) -> InitResult:
+    """Make a cluster's keys, once; see `cluster_keys.init_cluster`."""
+    return init_cluster(
+        desk_of(cluster).place, hosts=tuple(hosts), client_port=client_port, engine_port=engine_port, bind=bind
+    )
 
 
 @_without_frames

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         approve,
         describe,
         identities,
+        init,
         issue,
         renew,
         request,
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ByPassphrase", "InKeyring", "Keyring", "Passphrase", "RecipientPublicKey", "ToRecipient", "Unlocker", "accept",
-    "approve", "describe", "identities", "issue", "make_recipient", "renew", "request", "reseal", "revoke", "rotate",
-    "seal", "unseal",
+    "approve", "describe", "identities", "init", "issue", "make_recipient", "renew", "request", "reseal", "revoke",
+    "rotate", "seal", "unseal",
 ]
 
 _OWNERS = "secure_ipp.cluster.owner_keys"

@@ -204,6 +204,7 @@ def test_the_same_in_python(own: Path, place: ClusterPlace) -> None:
     assert [one.title for one in keys_api.revoke("b", prefix=True).identities] == ["ben"]
     assert names(place) == ["owner", "engines", "ada"]
     assert set(keys_api.__all__) <= set(dir(keys_api))
+    assert keys_api.init("lab", bind="127.0.0.1").place == ClusterPlace("lab")
     with pytest.raises(AttributeError):
         keys_api.nothing  # noqa: B018
 
