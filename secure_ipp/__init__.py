@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         InvalidDependency,
         KernelError,
         NoEnginesRegistered,
+        QuotaExceeded,
         RemoteError,
         TaskAborted,
         TaskRejectError,
@@ -45,7 +46,8 @@ version_info = tuple(int(part) if part.isdigit() else part for part in __version
 
 _ERRORS = (
     "CompositeError", "DependencyTimeout", "EngineError", "ImpossibleDependency", "InvalidDependency", "KernelError",
-    "NoEnginesRegistered", "RemoteError", "TaskAborted", "TaskRejectError", "TaskTimeout", "TimeoutError",
+    "NoEnginesRegistered", "QuotaExceeded", "RemoteError", "TaskAborted", "TaskRejectError", "TaskTimeout",
+    "TimeoutError",
 )
 
 _PLACES = {
@@ -105,6 +107,7 @@ __all__ = [
     "RemoteFunction",
     "SecureIppError",
     "TaskAborted",
+    "QuotaExceeded",
     "TaskRejectError",
     "TaskTimeout",
     "TimeoutError",

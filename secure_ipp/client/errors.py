@@ -139,6 +139,12 @@ class TaskRejectError(_Decided):
     code = "rejected"
 
 
+class QuotaExceeded(_Decided):
+    """This identity, or whoever handed its key on, has used up a quota; the message names it and its amount."""
+
+    code = "quota"
+
+
 class UnknownTask(_Decided, KeyError):
     """No task of this id is known to the cluster; or it was forgotten; or it is not yours."""
 
@@ -174,8 +180,8 @@ class InvalidDependency(ImpossibleDependency):
 DECIDED: dict[str, type[_Decided]] = {
     kind.__name__: kind
     for kind in (
-        EngineError, TaskTimeout, TaskRejectError, UnmetDependency, ImpossibleDependency, DependencyTimeout,
-        InvalidDependency,
+        EngineError, TaskTimeout, TaskRejectError, QuotaExceeded, UnmetDependency, ImpossibleDependency,
+        DependencyTimeout, InvalidDependency,
     )
 }
 

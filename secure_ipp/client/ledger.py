@@ -5,7 +5,8 @@ lost, `new_session` tells the whole of it anew.
 
 Laws.
 - At most `OWNER_TASKS` unfinished tasks and `OWNER_TASK_BYTES` inline bytes of theirs (or one request) are at the
-  scheduler; the rest waits here, direct requests before balanced ones, each in the order of their calls.
+  scheduler, and no more than it allows; the rest waits here, direct requests before balanced ones, each in the order of
+  their calls.
 - A function is said before the first request that names it, once in a session; its bytes are kept while a request
   that names it is unfinished.
 - What ended is never said again: a resent direct request names only its unfinished tasks.
@@ -59,9 +60,14 @@ class Request:
 
 
 class Ledger:
-    """All unfinished requests of a client."""
+    """All unfinished requests of a client.
+
+    Attributes:
+        most_tasks, most_bytes: that may be at the scheduler.
+    """
 
     def __init__(self) -> None:
+        self.most_tasks, self.most_bytes = limits.OWNER_TASKS, limits.OWNER_TASK_BYTES
         self.open: dict[str, Task] = {}  # unfinished tasks, in the order of their calls
         self._attached: dict[str, None] = {}  # those of them that another session sent
         self._direct: deque[Request] = deque()
@@ -113,8 +119,8 @@ class Ledger:
                     queue.popleft()
                     continue
                 if self._tasks_out and (
-                    self._tasks_out + request.left > limits.OWNER_TASKS
-                    or self._bytes_out + request.bytes > limits.OWNER_TASK_BYTES
+                    self._tasks_out + request.left > self.most_tasks
+                    or self._bytes_out + request.bytes > self.most_bytes
                 ):
                     return
                 queue.popleft()

@@ -58,6 +58,7 @@ class Receiver:
         self._due: dict[AsyncResult, None] = {}
         self._send_due = False
         self._handlers: dict[type, Callable[[Any], None]] = {
+            messages.Allowance: self._allowance,
             messages.Roster: self._roster, messages.Output: self._output, messages.Display: self._display,
             messages.NeedFunction: self._need_function, messages.Pull: self._pull, messages.Credit: self._credit,
             messages.Answer: self.questions.answered, messages.Failure: self._failure, messages.Notice: self._notice,
@@ -229,6 +230,11 @@ class Receiver:
             self.changed.notify_all()
 
     # --- other messages --------------------------------------------------------------------------------------
+
+    def _allowance(self, message: messages.Allowance) -> None:
+        self.ledger.most_tasks = min(message.tasks, limits.OWNER_TASKS)
+        self.ledger.most_bytes = min(message.bytes, limits.OWNER_TASK_BYTES)
+        self.send_ready()
 
     def _roster(self, message: messages.Roster) -> None:
         with self.changed:

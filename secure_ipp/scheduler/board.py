@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from secure_ipp import limits
 from secure_ipp.scheduler.dependencies import Ended
 from secure_ipp.scheduler.engines import Engine, EngineRoom
 from secure_ipp.scheduler.functions import Functions
-from secure_ipp.scheduler.quota import Account, Charge
+from secure_ipp.scheduler.quota import Account, Charge, IdentityAccount
 from secure_ipp.scheduler.records import RecordBook
 from secure_ipp.scheduler.task import Task
 from secure_ipp.scheduler.tickets import Tickets
-from secure_ipp.wire.messages import ErrorInfo, Message
+from secure_ipp.wire.messages import ErrorInfo, GrantInfo, Message
 
 
 class ClientPeer:
@@ -36,8 +36,8 @@ class ClientPeer:
     """
 
     __slots__ = (
-        "account", "asked", "backlog", "charges", "decided", "forbidden_at", "present", "questions", "rights",
-        "session", "token", "unwanted", "user", "waits_for",
+        "account", "allowance", "asked", "backlog", "charges", "decided", "forbidden_at", "present", "questions",
+        "rights", "session", "token", "unwanted", "user", "waits_for",
     )
 
     def __init__(self, session: Any, user: str, token: bytes, rights: frozenset[str]) -> None:
@@ -51,6 +51,7 @@ class ClientPeer:
         self.decided: list[Any] = []
         self.unwanted: set[str] = set()
         self.account = Account()
+        self.allowance = (limits.OWNER_TASKS, limits.OWNER_TASK_BYTES)  # what it keeps here unless it is told otherwise
         self.charges: dict[str, Charge] = {}
         self.asked = 0
         self.questions = 0
@@ -72,12 +73,12 @@ class Owner:
 
     __slots__ = ("account", "dismissed", "ended", "live", "peers")
 
-    def __init__(self) -> None:
+    def __init__(self, account: IdentityAccount) -> None:
         self.dismissed: ErrorInfo | None = None
         self.live: dict[str, Task] = {}
         self.ended: OrderedDict[str, Ended] = OrderedDict()
         self.peers: list[ClientPeer] = []
-        self.account = Account()
+        self.account = account
 
     def end(self, task_id: str, ended: Ended) -> None:
         self.live.pop(task_id, None)
@@ -122,12 +123,37 @@ class Board:
         self.records = RecordBook()
         self.wanted_functions: dict[tuple[str, bytes], set[Engine]] = {}  # engines that wait for one
         self.done = 0
+        self.roots: dict[str, str] = {}  # by identity: on whose quotas it draws
+        self.accounts: dict[str, IdentityAccount] = {}  # by root
 
     def owner(self, user: str) -> Owner:
         found = self.owners.get(user)
         if found is None:
-            found = self.owners[user] = Owner()
+            found = self.owners[user] = Owner(self.account(user))
         return found
+
+    def account(self, user: str) -> IdentityAccount:
+        """Of an identity, and of all that hang on the same root."""
+        root = self.roots.get(user, user)
+        found = self.accounts.get(root)
+        if found is None:
+            found = self.accounts[root] = IdentityAccount()
+        return found
+
+    def allow(self, grants: Mapping[str, GrantInfo]) -> None:
+        """These are the grants from now on: their quotas, and on which of them the derived ones draw."""
+        for user, grant in grants.items():
+            root = grant
+            while root.parent in grants:
+                root = grants[root.parent]
+            self.roots[user] = root.id
+            if root is grant:
+                self.account(user).allow(grant)
+        for user in [user for user in self.roots if user not in grants and user not in self.owners]:
+            del self.roots[user]
+        used = {self.roots.get(user, user) for user in (*grants, *self.owners)}
+        for unused in [name for name, known in self.accounts.items() if name not in used and not known.sessions]:
+            del self.accounts[unused]
 
     def send(self, peer: ClientPeer | None, message: Message, frame: Any = None) -> None:
         """To a client, if it is still there."""

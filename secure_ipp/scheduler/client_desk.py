@@ -16,7 +16,6 @@ from secure_ipp.errors import Refused
 from secure_ipp.scheduler.board import Board, ClientPeer, Owner
 from secure_ipp.scheduler.dispatch import Dispatch
 from secure_ipp.scheduler.outcomes import plain_error, without_engine
-from secure_ipp.scheduler.quota import too_much
 from secure_ipp.scheduler.recovery import Recovery
 from secure_ipp.scheduler.returning import Returning
 from secure_ipp.scheduler.submission import Request, charge, make_task, tasks_of
@@ -42,10 +41,18 @@ class ClientDesk:
     def joined(self, peer: ClientPeer) -> None:
         board = self._board
         board.owner(peer.user).peers.append(peer)
+        self.allowance(peer)
         board.send(peer, messages.Roster([engine.info for engine in board.engines], [], whole=True))
         for owner, digest in board.wanted_functions:
             if owner == peer.user:
                 board.send(peer, messages.NeedFunction(digest))
+
+    def allowance(self, peer: ClientPeer) -> None:
+        """Tell it how much to keep here, if that is less than it would, or not what it was told before."""
+        told = self._board.account(peer.user).allowance
+        if told != peer.allowance:
+            peer.allowance = told
+            self._board.send(peer, messages.Allowance(*told))
 
     def left(self, peer: ClientPeer, now: float) -> None:
         """Its tasks go on; another session of the identity may ask for the results."""
@@ -125,8 +132,8 @@ class ClientDesk:
             peer.backlog.appendleft(message)
         elif board.records.full:
             self._refuse(peer, message, "HubUnavailable", "the hub has been away for too long to take new work")
-        elif too_much(owner.account):
-            self._refuse(peer, message, "QuotaExceeded", "this identity has too much unfinished work already")
+        elif excess := owner.account.excess():
+            self._refuse(peer, message, "QuotaExceeded", excess)
         elif message.function and board.functions.get(peer.user, message.function) is None:
             peer.waits_for = message.function
             peer.backlog.appendleft(message)

@@ -271,6 +271,7 @@ class Core:
         self.version = message.version
         self.grants = {grant.id: grant for grant in message.grants}
         self._expired &= self.grants.keys()
+        self.board.allow(self.grants)
         self._reserved = frozenset(grant.key for grant in message.grants) | frozenset(message.retired)
         self._judge_all(now)
 
@@ -297,6 +298,7 @@ class Core:
     def _judge_all(self, now: float) -> None:
         for peer in self._peers.values():
             peer.rights = self._rights(peer.user)
+            self.clients.allowance(peer)
         for user in list(self.board.owners):
             why = self.stands(user)
             if why is None:

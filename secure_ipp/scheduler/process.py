@@ -259,6 +259,7 @@ class SchedulerProcess:
             session.peer = self._core.client_joined(session, session.user, session.token)
         elif session.role == "agent":
             session.peer = self._core.agent_joined(session, session.user)
+        self._standing.entered(session)
         details = {
             "role": session.role, "user": session.user, "name": session.grant, "address": session.address,
             "host": session.hello.host, "pid": str(session.hello.pid),
@@ -291,6 +292,7 @@ class SchedulerProcess:
 
     def on_gone(self, session: Session, reason: str) -> None:
         now = time.time()
+        self._standing.left(session)
         self._audit("left", {"role": session.role, "user": session.user, "name": session.grant, "reason": reason})
         if session.role == "client":
             self._core.client_left(session.peer, now)

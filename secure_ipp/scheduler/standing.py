@@ -17,6 +17,7 @@ from secure_ipp.errors import KeyExpired, Refused, Revoked
 from secure_ipp.scheduler.admissions import GrantsInParts, gate_table
 from secure_ipp.scheduler.core import Core
 from secure_ipp.scheduler.dismissal import EXPIRED
+from secure_ipp.scheduler.quota import IdentityAccount
 from secure_ipp.wire import messages
 from secure_ipp.wire.session import Session
 
@@ -51,6 +52,7 @@ class Standing:
         self._edition = -1
         self._gate: Gate | None = None
         self._time = TrustedTime()
+        self._accounts: dict[Session, IdentityAccount] = {}  # of clients and agents
 
     def trusted_time(self) -> float:
         """Seconds since the epoch, by the hub's word; any thread."""
@@ -107,11 +109,41 @@ class Standing:
         """Return if this newcomer, whom the gate let in, may still be here.
 
         Raises:
-            Revoked, KeyExpired: it may not any more.
+            Refused: it may not any more, or its identity has all the sessions that it may have.
         """
         refusal = self._refusal(session)
         if refusal is not None:
             raise refusal
+        if session.role == "engine":
+            return
+        account = self._core.board.account(session.user)
+        if account.sessions >= account.most_sessions and not self._make_room(account):
+            raise Refused(
+                f"sessions: this identity has {account.most_sessions} connections already, and may have no more",
+                "close one, or ask the cluster's owner for a larger quota", code="quota",
+            )
+
+    def _make_room(self, account: IdentityAccount) -> bool:
+        """End a session of it whose connection is lost; it may have been followed by the one that comes."""
+        lost = (session for session, its in self._accounts.items() if its is account and session.routing_id is None)
+        session = next(lost, None)
+        if session is not None:
+            session.cut(messages.Refusal("replaced", "another session took this one's place"))
+        return session is not None
+
+    def entered(self, session: Session) -> None:
+        """It is in: it counts."""
+        if session.role != "engine":
+            account = self._accounts[session] = self._core.board.account(session.user)
+            account.sessions += 1
+            if session.role == "client":
+                session.meter = account.meter
+
+    def left(self, session: Session) -> None:
+        """It is gone for good."""
+        account = self._accounts.pop(session, None)
+        if account is not None:
+            account.sessions -= 1
 
     def cut_strangers(self) -> None:
         """Cut sessions whose key is no longer good (S12, S17)."""

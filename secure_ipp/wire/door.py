@@ -26,6 +26,7 @@ from secure_ipp.wire.cutting import Accepted, Connections
 from secure_ipp.wire.greeting import Newcomer, check_routing_id, descriptor_of, property_of, read_greeting
 from secure_ipp.wire.loop import Loop
 from secure_ipp.wire.outbox import Outbox
+from secure_ipp.wire.pace import pace
 from secure_ipp.wire.session import Session
 from secure_ipp.wire.unread import UnreadWatch, bytes_on_the_wire
 
@@ -166,6 +167,7 @@ class Door:
         tokens = link.take_acknowledged()
         if tokens:
             handler.on_acknowledged(session, tokens)
+        pace(self._loop, session, len(received), self.mark)
         for message, frame in received:
             if session.routing_id is None or session.leaving:
                 break
@@ -239,8 +241,8 @@ class Door:
         session.routing_id, session.connection, session.heard = routing_id, connection, 0
         self._by_routing_id[routing_id] = session
         welcome = messages.Welcome(
-            session=session.token, resumed=resumed, received=session.link.received, incarnation=self._incarnation,
-            cluster=self._cluster, package=__version__, python=platform.python_version(),
+            session=session.token, resumed=resumed, received=session.link.acknowledged_here,
+            incarnation=self._incarnation, cluster=self._cluster, package=__version__, python=platform.python_version(),
         )
         if not self._outbox.send_alone(routing_id, welcome):
             self._lost(session)

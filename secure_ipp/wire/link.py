@@ -38,8 +38,8 @@ class Link:
     """
 
     __slots__ = (
-        "_ack_bytes", "_ack_packets", "_acknowledged", "_decoder", "_queue", "_resend", "_sent", "_sent_bytes",
-        "_sent_number", "ack_owed", "received", "unsent_bytes",
+        "_ack_bytes", "_ack_packets", "_acknowledged", "_decoder", "_held", "_held_bytes", "_queue", "_resend", "_sent",
+        "_sent_bytes", "_sent_number", "ack_owed", "received", "unsent_bytes",
     )
 
     def __init__(self, decoder: PacketDecoder[Any]) -> None:
@@ -52,6 +52,8 @@ class Link:
         self._acknowledged: list[object] = []
         self._ack_packets = 0
         self._ack_bytes = 0
+        self._held: int | None = None  # what came after this packet is not acknowledged for now
+        self._held_bytes = 0
         self.received = 0  # number of the last packet received
         self.ack_owed = False  # the other end waits for an acknowledgement of something
         self.unsent_bytes = 0  # queued, with what it costs to queue it
@@ -78,7 +80,28 @@ class Link:
     def acknowledgement(self) -> list[Frame]:
         """A bare acknowledgement, for when nothing else travels."""
         self._ack_sent()
-        return [join_packet(0, self.received, [])]
+        return [join_packet(0, self.acknowledged_here, [])]
+
+    @property
+    def acknowledged_here(self) -> int:
+        """The last packet that the other end may be told of."""
+        return self.received if self._held is None else self._held
+
+    @property
+    def held(self) -> bool:
+        """`hold` was called, and `let_go` was not yet."""
+        return self._held is not None
+
+    def hold(self) -> None:
+        """Acknowledge nothing more, from the packet that came last on: the other end stops when its window is full."""
+        if self._held is None:
+            self._held, self._held_bytes = self.received - 1, 0
+
+    def let_go(self) -> None:
+        """Acknowledge again."""
+        if self._held is not None:
+            self._held = None
+            self.ack_owed = True
 
     @property
     def ack_urgent(self) -> bool:
@@ -119,9 +142,18 @@ class Link:
         if packet.number != self.received + 1:
             raise ProtocolError(f"packet {packet.number} after {self.received}", code="malformed")
         self.received = packet.number
+        if self._held is not None:
+            self._check_credit(sum(_length(frame) for frame in frames))
         if len(frames) == 1:
             return [(message, None) for message in packet.messages]
         return _with_frames(packet.messages, frames)
+
+    def _check_credit(self, size: int) -> None:
+        """Held, the other end has what a window has room for, and no more."""
+        assert self._held is not None
+        self._held_bytes += size
+        if self.received > self._held + limits.LINK_WINDOW_PACKETS or self._held_bytes > 2 * limits.LINK_WINDOW_BYTES:
+            raise ProtocolError("more was sent than there was credit for", code="credit")
 
     def resumed(self, peer_received: int) -> None:
         """A new connection carries on: the other end has everything up to `peer_received`.
@@ -180,7 +212,7 @@ class Link:
 
     def _frames(self, sent: _Sent) -> list[Frame]:
         self._ack_sent()
-        return [join_packet(sent.number, self.received, sent.encoded), *sent.frames]
+        return [join_packet(sent.number, self.acknowledged_here, sent.encoded), *sent.frames]
 
     def _ack_sent(self) -> None:
         self._ack_packets = self._ack_bytes = 0

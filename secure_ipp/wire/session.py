@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from secure_ipp.wire.cutting import Accepted
     from secure_ipp.wire.door import Door
     from secure_ipp.wire.messages import Hello, Message, Refusal
+    from secure_ipp.wire.pace import Meter
 
 
 class Session:
@@ -23,12 +24,13 @@ class Session:
         grant: the label of its grant; for people.
         address: where its connection came from.
         hello: what it said of itself; proves nothing.
+        meter: counts what it sends, perhaps together with others; None: nobody counts.
         peer: free for the handler's own object.
     """
 
     __slots__ = (
         "_door", "address", "connection", "dirty", "gone", "grant", "heard", "hello", "leaving", "link", "losses",
-        "peer", "role", "routing_id", "since", "token", "user",
+        "meter", "peer", "role", "routing_id", "since", "token", "user",
     )
 
     def __init__(
@@ -51,6 +53,7 @@ class Session:
         self.losses = 0
         self.since = time.time()
         self.leaving = ""
+        self.meter: Meter | None = None
         self.peer: Any = None
 
     def send(self, message: Message, frame: Any | None = None, token: object | None = None) -> None:

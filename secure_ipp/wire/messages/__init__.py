@@ -28,6 +28,7 @@ from secure_ipp.wire.messages.agent import (
 )
 from secure_ipp.wire.messages.client import (
     Abort,
+    Allowance,
     Ask,
     Attach,
     Direct,
@@ -147,6 +148,7 @@ from secure_ipp.wire.messages.shared import (
 __all__ = [
     "EVENTS_LOST",
     "Abort",
+    "Allowance",
     "Announce",
     "Announced",
     "Answer",

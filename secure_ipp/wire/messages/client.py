@@ -179,6 +179,13 @@ class Display(Message, frozen=True, tag="display"):
     content: Annotated[str, Meta(max_length=limits.FRAME_BYTES // 2)]
 
 
+class Allowance(Message, frozen=True, tag="allowance"):
+    """How much unfinished work this session is to keep at the scheduler, by its identity's quotas; the rest waits."""
+
+    tasks: Count
+    bytes: Count  # inline
+
+
 class Notice(Message, frozen=True, tag="notice"):
     """A sentence for the client's user."""
 
@@ -187,5 +194,6 @@ class Notice(Message, frozen=True, tag="notice"):
 
 
 ToClient = (
-    Roster | Outcome | Output | Display | NeedFunction | Pull | Credit | Chunk | Answer | Failure | Notice | Goodbye
+    Allowance | Roster | Outcome | Output | Display | NeedFunction | Pull | Credit | Chunk | Answer | Failure | Notice
+    | Goodbye
 )
