@@ -76,6 +76,7 @@ IDENTITY_TASK_BYTES = 512 * MIB  # inline bytes of those, and what they name
 IDENTITY_SESSIONS = 512  # connections of one identity at a time; its descriptors are the scheduler's
 HOSTS_PER_JOIN_KEY = 4096  # agents of one join key at a time
 IDENTITY_MESSAGES = 200_000  # a second, as a mean; more than the scheduler takes in, so no honest work is held back
+SAID_BEFORE_JOINED = 64  # messages of an agent that waits for the word that it may join
 PACED_SECONDS = 1.0  # who sends more is looked at again after so long, at most
 QUESTIONS = 1000  # of one session that the hub has not answered
 FUNCTIONS_PER_OWNER_BYTES = 64 * MIB  # functions that the scheduler or an engine keeps for one identity

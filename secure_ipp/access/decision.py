@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from secure_ipp import limits
+from secure_ipp.access.networks import is_inside
 from secure_ipp.access.table import DOMAINS, GateTable
 from secure_ipp.errors import ProtocolError
 
@@ -135,6 +136,8 @@ def decide(
         return Decision("400", "unknown key")
     if found.expires and not clock.wall < found.expires:
         return Decision("400", "the grant has expired", known=True)
+    if not is_inside(request.address, found.networks):
+        return Decision("400", "the key may not be used from there", known=True)
     return Decision("200", "welcome", found.user_id, {"Role": found.role, "Grant": found.grant}, known=True)
 
 

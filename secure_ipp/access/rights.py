@@ -59,6 +59,7 @@ _TABLE: dict[str, dict[str, str]] = {
     },
     "scheduler": {
         "GrantsInForce": ALWAYS,
+        "JoinAsked": ALWAYS,
         "HubRoster": ALWAYS,
         "EngineJoined": ALWAYS,
         "EngineLeft": ALWAYS,

@@ -32,12 +32,14 @@ class Admission:
         role: what the peer may be here.
         grant: the grant's name, for people.
         expires: seconds since the epoch; 0: never.
+        networks: from which alone it comes in; empty: from anywhere.
     """
 
     user_id: str
     role: Role
     grant: str
     expires: float = 0.0
+    networks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for value in (self.user_id, self.role, self.grant):

@@ -132,6 +132,14 @@ class GrantHandedOn(AuditRecord, frozen=True, tag="grant_handed_on"):
     expires: float  # 0: never
 
 
+class HostJoined(AuditRecord, frozen=True, tag="host_joined"):
+    """An agent joined with a key that is good for a number of joins."""
+
+    user: str  # the join key's grant
+    count: int  # with this one
+    granted: bool
+
+
 class ClockJumped(AuditRecord, frozen=True, tag="clock_jumped"):
     """The wall clock is ahead of the trusted time by more than may be without the owner's word; or behind it."""
 

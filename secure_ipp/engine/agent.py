@@ -66,6 +66,7 @@ class Agent:
         self._bootstrap = bootstrap
         self._capability = capability
         self._loop = loop
+        self._instance = os.urandom(32)  # by which the controller knows it again, and nobody else does
         self._fleet = Fleet(self._join, KeyPair.generate)
         self._template = template
         self._spawn = SpawnNursery(loop, self)
@@ -109,7 +110,7 @@ class Agent:
         self._loop.add_reader(reading, heard)
 
     def _join(self, dead: list[messages.EngineDeath]) -> messages.Join:
-        return messages.Join(socket.gethostname()[: limits.TEXT_CHARS], os.getpid(), dead)
+        return messages.Join(socket.gethostname()[: limits.TEXT_CHARS], os.getpid(), dead, self._instance)
 
     # --- the connection ------------------------------------------------------------------------------------
 

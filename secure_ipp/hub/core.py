@@ -20,6 +20,7 @@ from secure_ipp.errors import ProtocolError, Refused, SecureIppError
 from secure_ipp.hub import key_life, questions, status
 from secure_ipp.hub.grants import LiveGrants, live_grants_of
 from secure_ipp.hub.handing_on import HandingOn
+from secure_ipp.hub.joins import Joins, judged
 from secure_ipp.hub.roster import Roster
 from secure_ipp.keys.derived import DerivedGrants
 from secure_ipp.store.interface import TaskStore
@@ -63,11 +64,11 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Derived grants, on the disk; then `Hub.kept` says what follows, or `Hub.not_kept` if it could not be."""
+    """A file, on the disk; then `Hub.kept` says what follows, or `Hub.not_kept` if it could not be."""
 
-    derived: DerivedGrants
-    forward: messages.Forward
-    reply: questions.Reply
+    file: DerivedGrants | Joins
+    asked: messages.Forward | messages.JoinAsked
+    reply: questions.Reply | None = None
 
 
 Action = Send | Write | Stop | Adopted | InForce | Keep
@@ -79,6 +80,7 @@ class Hub:
     Attributes:
         registry_problem: why no grant is in force; empty: they are.
         handing_on: what holders have handed on.
+        joins: who joined with keys that are good for a number of joins; None: that cannot be read.
         trusted: the time by which grants expire, set before each event; None: the event's own.
 
     Args:
@@ -101,6 +103,7 @@ class Hub:
         self._of_registry: LiveGrants | None = None  # of the issuer's own; those handed on come to them
         self.handing_on = HandingOn()
         self._on_record = before
+        self.joins: Joins | None = None
         self.trusted: float | None = None
         self._edition = 0  # of the grants; counts what the scheduler was, or is to be, told
         self._in_force = -1  # the newest edition that the connected scheduler has confirmed
@@ -166,9 +169,25 @@ class Hub:
             return [Keep(reply.derived, forward, reply)]
         return [*_writes(reply.records), Send(reply.forwarded)]
 
+    def _join(self, asked: messages.JoinAsked, now: float) -> list[Action]:
+        try:
+            joins = judged(self.joins, live_grants_of(self._grants), asked.user, asked.instance)
+        except Refused as error:
+            return [*self._counted(asked.user, now, granted=False), Send(_not_joined(asked, error))]
+        return [Send(messages.JoinAnswered(asked.session))] if joins is None else [Keep(joins, asked)]
+
+    def _counted(self, user: str, now: float, *, granted: bool) -> list[Action]:
+        count = len(self.joins.joined.get(user, ())) if self.joins is not None else 0
+        return [_write(audit.HostJoined(at=now, user=audit.bounded(user), count=count, granted=granted))]
+
     def kept(self, keep: Keep, now: float) -> list[Action]:
-        """What a holder handed on is on the disk; the answer follows the grants that it is in."""
-        self.handing_on.kept(keep.derived)
+        """It is on the disk; an answer follows the grants that what was handed on is in."""
+        if isinstance(keep.file, Joins):
+            self.joins = keep.file
+            answer = Send(messages.JoinAnswered(keep.asked.session))
+            return [*self._counted(keep.asked.user, now, granted=True), answer]
+        assert keep.reply is not None  # a holder's question has one
+        self.handing_on.kept(keep.file)
         if self._of_registry is not None and self._grants is not None:
             self._grants = self.handing_on.merged(self._of_registry, self._time(now))
             self._edition += 1
@@ -176,7 +195,9 @@ class Hub:
 
     def not_kept(self, keep: Keep, error: SecureIppError) -> list[Action]:
         """It could not be written, and is not in force."""
-        return [Send(questions.not_kept(keep.forward, error))]
+        if isinstance(keep.asked, messages.JoinAsked):
+            return [Send(_not_joined(keep.asked, error))]
+        return [Send(questions.not_kept(keep.asked, error))]
 
     def in_force(self, version: int) -> bool:
         """Whether the connected scheduler has this version of the registry, or a newer one, in force."""
@@ -231,6 +252,8 @@ class Hub:
                 return self._lookup(message)
             case messages.Forward():
                 return self._question(message, now)
+            case messages.JoinAsked():
+                return self._join(message, now)
             case messages.HubRoster():
                 change = self._roster.merge(message.engines)
                 came = [_joined(engine, now) for engine in change.joined]
@@ -328,6 +351,11 @@ def _characters(outcome: messages.Outcome) -> int:
     if outcome.error is not None:
         total += len(outcome.error.ename) + len(outcome.error.evalue) + sum(map(len, outcome.error.traceback))
     return total
+
+
+def _not_joined(asked: messages.JoinAsked, error: SecureIppError) -> messages.JoinAnswered:
+    longest = limits.TEXT_CHARS
+    return messages.JoinAnswered(asked.session, error.code, error.message[:longest], error.advice[:longest])
 
 
 def _write(record: audit.AuditRecord) -> Write:

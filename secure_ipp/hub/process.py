@@ -29,6 +29,7 @@ from secure_ipp.hub.clock import Clock
 from secure_ipp.hub.control import ControlSocket
 from secure_ipp.hub.core import Action, Adopted, Hub, InForce, Keep, Send, Stop, Write
 from secure_ipp.hub.grants import LiveGrants
+from secure_ipp.hub.joins import Joins
 from secure_ipp.hub.link_door import LinkDoor
 from secure_ipp.hub.recorder import TICK_SECONDS, Recorder
 from secure_ipp.hub.registry_watch import RegistryWatch
@@ -186,6 +187,10 @@ class HubProcess:
         except (SecureIppError, OSError) as error:
             _log.error("nothing that holders handed on is in force: %s", error)
             self._hub.handing_on.damaged(str(error))
+        try:
+            self._hub.joins = Joins.load(self._place)
+        except (SecureIppError, OSError) as error:
+            _log.error("nobody joins with a key that is good for a number of joins: %s", error)
 
     # --- actions -------------------------------------------------------------------------------------------
 
@@ -251,9 +256,9 @@ class HubProcess:
 
     def _keep(self, keep: Keep) -> list[Action]:
         try:
-            keep.derived.save(self._place)
+            keep.file.save(self._place)
         except (SecureIppError, OSError) as error:
-            _log.error("what a holder handed on could not be kept: %s", error)
+            _log.error("%s could not be kept: %s", type(keep.file).__name__, error)
             problem = EnvironmentProblem("the controller cannot keep it: its disk", "try again later", code="disk")
             return self._hub.not_kept(keep, problem)
         return self._hub.kept(keep, self._time())

@@ -82,6 +82,11 @@ class ClusterPlace:
         return self.dir / "derived.json"
 
     @property
+    def joins(self) -> Path:
+        """Who joined with keys that are good for a number of joins; the hub's."""
+        return self.dir / "joins.json"
+
+    @property
     def client_file(self) -> Path:
         """The capability that lets a client in."""
         return self.dir / "ipcontroller-client.json"

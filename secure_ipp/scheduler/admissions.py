@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from secure_ipp.access.table import Admission, GateTable, TableBuilder
 from secure_ipp.scheduler.agent_desk import SessionKey
@@ -36,7 +36,7 @@ class GrantsInParts:
 
 
 def gate_table(
-    grants: Iterable[GrantInfo], session_keys: Iterable[SessionKey], probe: bytes, retired: Iterable[bytes],
+    grants: Collection[GrantInfo], session_keys: Iterable[SessionKey], probe: bytes, retired: Iterable[bytes],
     version: int,
 ) -> GateTable:
     """The gate's table.
@@ -54,10 +54,12 @@ def gate_table(
     for grant in grants:
         builder.add(
             "client" if grant.role == "client" else "engine", grant.key,
-            Admission(grant.id, grant.role, grant.name, grant.expires),
+            Admission(grant.id, grant.role, grant.name, grant.expires, tuple(grant.networks)),
         )
+    networks = {grant.id: tuple(grant.networks) for grant in grants if grant.networks}
     for session in session_keys:
-        builder.add("engine", session.key, Admission(session.uuid, "engine", "engine"))
+        of_host = networks.get(session.user, ())
+        builder.add("engine", session.key, Admission(session.uuid, "engine", "engine", networks=of_host))
     builder.add("client", probe, Admission("probe", "probe", "probe"))
     builder.add("engine", probe, Admission("probe", "probe", "probe"))
     return builder.build()

@@ -28,14 +28,25 @@ class AgentPeer:
 
     Attributes:
         engines: uuids of the engines that it announced, alive or to be.
+        counted: its key is good for a number of joins, so that the hub is asked whether it may join.
+        waiting: what it said meanwhile; None: it may say what it likes.
+        refusal: why it must go.
     """
 
-    __slots__ = ("engines", "limit", "present", "refused_at", "session", "user")
+    __slots__ = (
+        "counted", "engines", "instance", "limit", "present", "refusal", "refused_at", "session", "token", "user",
+        "waiting",
+    )
 
-    def __init__(self, session: Any, user: str, limit: int) -> None:
+    def __init__(self, session: Any, user: str, limit: int, token: bytes = b"", *, counted: bool = False) -> None:
         self.session = session
         self.user = user
         self.limit = limit
+        self.token = token
+        self.counted = counted
+        self.waiting: list[Any] | None = [] if counted else None
+        self.refusal: Refused | None = None
+        self.instance = b""
         self.present = True
         self.engines: set[str] = set()
         self.refused_at = 0.0  # when a refused announcement of it last went on record
@@ -80,6 +91,7 @@ class AgentDesk:
         self._by_uuid: dict[str, SessionKey] = {}
         self._of_user: dict[str, int] = {}  # how many keys each join key has in use
         self._spent: OrderedDict[bytes, None] = OrderedDict()  # keys of engines that ended
+        self._asking: dict[bytes, AgentPeer] = {}  # by session: who waits for the hub's word
         self._own = own
         self._reserved = own  # and keys of the registry, present and past
         self._unconnected: set[str] = set()  # engines whose connection is gone, for now
@@ -108,9 +120,33 @@ class AgentDesk:
             elif known.agent is agent or not known.agent.present:
                 self._bury(death, now)
 
+    def ask(self, agent: AgentPeer, instance: bytes) -> None:
+        """Whether it may join; the hub counts, and answers."""
+        if agent.waiting is not None and agent.token not in self._asking:
+            agent.instance = instance
+            self._asking[agent.token] = agent
+            self._board.to_hub(messages.JoinAsked(agent.user, agent.token, instance))
+
+    def ask_again(self) -> None:
+        """Another hub knows nothing of what was asked."""
+        for agent in self._asking.values():
+            self._board.to_hub(messages.JoinAsked(agent.user, agent.token, agent.instance))
+
+    def answered(self, message: messages.JoinAnswered) -> list[tuple[AgentPeer, Any]]:
+        """What the agent that may go on said meanwhile; nothing, if it may not, or is gone."""
+        agent = self._asking.pop(message.session, None)
+        if agent is None or not agent.present:
+            return []
+        if message.code:
+            agent.refusal = Refused(message.reason, message.advice, code=message.code)
+            return []
+        said, agent.waiting = agent.waiting or [], None
+        return [(agent, one) for one in said]
+
     def left(self, agent: AgentPeer, reason: str, now: float) -> None:
         """Its engines go with it."""
         agent.present = False
+        self._asking.pop(agent.token, None)
         for uuid in list(agent.engines):
             known = self._by_uuid.get(uuid)
             if known is not None and known.agent is agent:

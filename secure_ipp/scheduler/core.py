@@ -217,13 +217,22 @@ class Core:
 
     # --- agents ------------------------------------------------------------------------------------------------
 
-    def agent_joined(self, session: Any, user: str) -> AgentPeer:
+    def agent_joined(self, session: Any, user: str, token: bytes = b"") -> AgentPeer:
         grant = self.grants.get(user)
-        return AgentPeer(session, user, grant.engines if grant is not None else 0)
+        if grant is None:
+            return AgentPeer(session, user, 0)
+        return AgentPeer(session, user, grant.engines, token, counted=grant.joins > 0)
 
     def agent_message(self, agent: AgentPeer, message: Any, now: float) -> None:
         """An agent's message; raises `Refused` if it must be cut."""
         rights.check("agent", self._rights(agent.user), type(message).__name__)
+        if agent.waiting is not None:
+            if isinstance(message, messages.Join):
+                self.agents.ask(agent, message.instance)
+            if len(agent.waiting) >= limits.SAID_BEFORE_JOINED:
+                raise Refused("an agent went on talking before it had joined", code="quota")
+            agent.waiting.append(message)
+            return
         match message:
             case messages.Join():
                 self.agents.join(agent, message, now)
@@ -250,6 +259,7 @@ class Core:
         board.to_hub(messages.HubRoster([engine.record for engine in board.engines]))
         for lookup in self.recovery.hub_is_new():
             board.to_hub(lookup)
+        self.agents.ask_again()
 
     def hub_message(self, message: Any, now: float) -> None:
         match message:
@@ -263,6 +273,9 @@ class Core:
                 self.returning.found(message)
             case messages.Forwarded():
                 self._answered(message)
+            case messages.JoinAnswered():
+                for agent, said in self.agents.answered(message):
+                    self.agent_message(agent, said, now)
             case _:
                 pass  # beats are the process's
 

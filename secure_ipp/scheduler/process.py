@@ -247,6 +247,8 @@ class SchedulerProcess:
             self._turn_later()
             return
         self._core.hub_message(message, now)
+        if isinstance(message, messages.JoinAnswered):
+            self._standing.cut_strangers()
         self._turn_later()
 
     # --- the doors ---------------------------------------------------------------------------------------------
@@ -258,7 +260,7 @@ class SchedulerProcess:
         if session.role == "client":
             session.peer = self._core.client_joined(session, session.user, session.token)
         elif session.role == "agent":
-            session.peer = self._core.agent_joined(session, session.user)
+            session.peer = self._core.agent_joined(session, session.user, session.token)
         self._standing.entered(session)
         details = {
             "role": session.role, "user": session.user, "name": session.grant, "address": session.address,

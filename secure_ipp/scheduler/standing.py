@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from secure_ipp.access.gate import Gate
+from secure_ipp.access.networks import is_inside
 from secure_ipp.access.table import GateTable
 from secure_ipp.access.trusted_time import TrustedTime
 from secure_ipp.errors import KeyExpired, Refused, Revoked
@@ -159,6 +160,17 @@ class Standing:
             return None if known else Refused("this engine was declared dead or stopped", code="declared-dead")
         why = self._core.stands(session.user)
         if why is None:
-            return None
+            return self._wrong_host(session) if session.role == "agent" else None
         advice = "ask the cluster's owner for a new connection file"
         return KeyExpired(why.evalue, advice) if why is EXPIRED else Revoked(why.evalue, advice)
+
+    def _wrong_host(self, session: Session) -> Refused | None:
+        """An agent whose key is used up, or that comes from where it may not."""
+        if session.peer is not None and session.peer.refusal is not None:
+            refusal: Refused = session.peer.refusal
+            return refusal
+        networks = self._core.grants[session.user].networks
+        if networks and not is_inside(session.address, networks):
+            advice = "use it in the networks that it was issued for, or ask for another one"
+            return Refused(f"this key may not be used from {session.address}", advice, code="network")
+        return None

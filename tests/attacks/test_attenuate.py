@@ -98,7 +98,7 @@ class Desk:
                 if self.full:
                     done += self.hub.not_kept(action, EnvironmentProblem("full", code="disk"))
                 else:
-                    self.disk = action.derived
+                    self.disk = action.file
                     done += self.hub.kept(action, self.now)
             else:
                 done.append(action)

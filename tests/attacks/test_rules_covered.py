@@ -28,6 +28,7 @@ RULES = {
     "S15": "another's id is answered like an unknown one; digests are recomputed",
     "S16": "a result counts only under the ticket of its assignment",
     "S17": "revocation and expiry cut within a second; innocents lose nothing",
+    "S18": "quotas and bounds: errors by name, back-pressure, or the peer's cut; never growth",
     "S19": "nothing is unpickled that is not trusted",
     "S22": "names; nothing from outside reaches a path or a shell",
     "S25": "less than Curve is an error",

@@ -27,6 +27,7 @@ class Join(Message, frozen=True, tag="join"):
     host: Text
     pid: Count
     dead: Annotated[list[EngineDeath], Meta(max_length=limits.TARGETS)]  # died while the scheduler was away
+    instance: Annotated[bytes, Meta(max_length=32)] = b""  # random; the same as long as this agent lives
 
 
 class Announce(Message, frozen=True, tag="announce"):

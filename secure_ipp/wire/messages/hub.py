@@ -120,6 +120,14 @@ class StopController(Message, frozen=True, tag="stop_controller"):
     user: UserId
 
 
+class JoinAsked(Message, frozen=True, tag="join_asked"):
+    """May this agent join? Said of keys that are good for a number of joins."""
+
+    user: UserId
+    session: SessionToken
+    instance: Annotated[bytes, Meta(max_length=32)]
+
+
 class GrantsInForce(Message, frozen=True, tag="grants_in_force"):
     """The gate answers from this edition, and the connections of whoever lost a grant are cut."""
 
@@ -128,8 +136,8 @@ class GrantsInForce(Message, frozen=True, tag="grants_in_force"):
 
 
 FromScheduler = (
-    GrantsInForce | HubRoster | EngineJoined | EngineLeft | Records | AuditEvent | Forward | Lookup | SchedulerStatus
-    | StopController | Goodbye
+    GrantsInForce | JoinAsked | HubRoster | EngineJoined | EngineLeft | Records | AuditEvent | Forward | Lookup
+    | SchedulerStatus | StopController | Goodbye
 )
 
 
@@ -197,7 +205,16 @@ class Forwarded(Message, frozen=True, tag="forwarded"):
     answer: Answer | Failure
 
 
-ToScheduler = HubRoster | Grants | Beat | RecordsKept | Found | Forwarded | Goodbye
+class JoinAnswered(Message, frozen=True, tag="join_answered"):
+    """It is on record that this agent has joined; or why it may not."""
+
+    session: SessionToken
+    code: Text = ""  # empty: it may
+    reason: Text = ""
+    advice: Text = ""
+
+
+ToScheduler = JoinAnswered | HubRoster | Grants | Beat | RecordsKept | Found | Forwarded | Goodbye
 
 
 # --- the hub's questions (inside Ask.body / Forward.body) ------------------------------------------------
