@@ -420,6 +420,7 @@ def test_s31_status_shows_hosts_and_names_harmlessly(monkeypatch: pytest.MonkeyP
             {"id": 1, "host": ALL, "pid": 1, "state": ALL, "reads_cluster_dir": True, "reads_join_file": False}
         ],
         "clients": [{"name": ALL, "host": ALL, "address": ALL, "pid": 1}],
+        "clock": {"trusted": 0.0, "wall": 0.0, "jump": 0.0, "behind": 0.0},
     }
     monkeypatch.setattr(status, "gather", lambda place: found)
     done = CliRunner().invoke(status.status, [])
