@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import zmq
 
+from secure_ipp.audit.record import TaskRow
 from secure_ipp.cluster import control
 from secure_ipp.cluster.registry_change import apply
 from secure_ipp.errors import SecureIppError
@@ -236,14 +237,18 @@ class Rogues:
 
 
 class Trail:
-    """The journal from now on."""
+    """The journal from now on, each task a record of its own."""
 
     def __init__(self, place: ClusterPlace) -> None:
         self._place = place
         self._after = journal_lines(place)[-1]["n"]
 
     def lines(self) -> list[dict[str, Any]]:
-        return journal_lines(self._place, self._after)
+        found: list[dict[str, Any]] = []
+        for line in journal_lines(self._place, self._after):
+            tasks = [dict(zip(TaskRow.__struct_fields__, row, strict=True)) for row in line.get("tasks", ())]
+            found += [{**line, "event": "task_ended", **task} for task in tasks] or [line]
+        return found
 
     def wait(self, what: str, **details: str) -> dict[str, Any]:
         """The first record of this event with these details (each a part of its text)."""
