@@ -35,18 +35,17 @@ class Rail:
 
 
 RAILS = (
-    Rail("cpu_all", "router", 0.65, "1.06 to 1.14"),
-    Rail("cpu_all", "concurrent.futures", 1.1, "1.70 to 2.09"),
-    Rail("tasks", "concurrent.futures", 1.2, "1.72 to 2.06"),
-    Rail("tasks", "router", 0.5, "0.81 to 1.00"),
+    Rail("cpu_all", "router", 0.8, "1.42 to 1.5"),
+    Rail("cpu_all", "concurrent.futures", 1.1, "1.87 to 2.1"),
+    Rail("tasks", "concurrent.futures", 1.2, "1.69 to 2.5"),
+    Rail("tasks", "router", 0.6, "1.07 to 1.2"),
     Rail("tasks_1k", "concurrent.futures", 1.0, "1.69 to 1.90"),
-    Rail("direct_p50", "router", 0.23, "0.37 to 0.38"),
-    Rail("balanced_p50", "router", 0.23, "0.37 to 0.40"),
-    Rail("direct_load_p50", "router", 0.24, "0.40 to 0.42"),
-    Rail("push", "router", 0.42, "0.67 to 0.82"),
-    Rail("pull", "router", 0.43, "0.71 to 0.82"),
+    Rail("direct_p50", "router", 0.3, "0.48 to 0.50"),
+    Rail("balanced_p50", "router", 0.3, "0.48 to 0.50"),
+    Rail("direct_load_p50", "router", 0.28, "0.44 to 0.46"),
+    Rail("push", "router", 0.55, "1.00 to 1.1"),
+    Rail("pull", "router", 0.55, "1.1 to 1.37"),
 )
-
 
 
 def main() -> int:
