@@ -57,6 +57,7 @@ class Core:
         self.dismissal = Dismissal(self.board, self.dispatch)
         self.grants: dict[str, messages.GrantInfo] = {}
         self._expired: set[str] = set()  # of those
+        self._trusted = 0.0  # the time by which they are judged, as it was last told
         self._reserved: frozenset[bytes] = frozenset()  # keys of the registry, present and past
         self.version = 0
         self._peers: dict[bytes, ClientPeer] = {}  # by session token
@@ -266,7 +267,8 @@ class Core:
             case messages.HubRoster():
                 self.recovery.roster(message.engines, now)
             case messages.Grants():
-                self._registry(message, now)
+                self.grants_came(message, self._trusted)
+                self.judge(now)
             case messages.RecordsKept():
                 self._results_kept(message.number)
             case messages.Found():
@@ -279,14 +281,13 @@ class Core:
             case _:
                 pass  # beats are the process's
 
-    def _registry(self, message: messages.Grants, now: float) -> None:
-        """Grants came, went or changed: rights are those of now (S14), who lost the grant loses its tasks (S17)."""
+    def grants_came(self, message: messages.Grants, trusted: float) -> None:
+        """Grants came, went or changed; `judge` follows, when the gate knows it and sessions are cut."""
         self.version = message.version
         self.grants = {grant.id: grant for grant in message.grants}
-        self._expired &= self.grants.keys()
+        self._expired = self._expired_at(trusted)
         self.board.allow(self.grants)
         self._reserved = frozenset(grant.key for grant in message.grants) | frozenset(message.retired)
-        self._judge_all(now)
 
     def expire(self, trusted: float, now: float) -> bool:
         """See which grants have expired, or were renewed; whether there was any.
@@ -295,12 +296,16 @@ class Core:
             trusted: seconds since the epoch, by the hub's clock mark.
             now: by this host's clock.
         """
-        expired = {user for user, grant in self.grants.items() if grant.expires and trusted >= grant.expires}
+        expired = self._expired_at(trusted)
         if expired == self._expired:
             return False
         self._expired = expired
-        self._judge_all(now)
+        self.judge(now)
         return True
+
+    def _expired_at(self, trusted: float) -> set[str]:
+        self._trusted = trusted
+        return {user for user, grant in self.grants.items() if grant.expires and trusted >= grant.expires}
 
     def stands(self, user: str) -> messages.ErrorInfo | None:
         """Why this identity may not be here; None: it may."""
@@ -308,7 +313,8 @@ class Core:
             return REVOKED
         return EXPIRED if user in self._expired else None
 
-    def _judge_all(self, now: float) -> None:
+    def judge(self, now: float) -> None:
+        """Rights are those of now (S14); who has no grant in force any more loses its tasks and engines (S17)."""
         for peer in self._peers.values():
             peer.rights = self._rights(peer.user)
             self.clients.allowance(peer)

@@ -90,13 +90,13 @@ class Standing:
         whole = self._parts.add(part)
         if whole is None:
             return
-        now = time.time()
-        self._core.hub_message(whole, now)
-        self._core.expire(self.trusted_time(), now)
+        self._core.grants_came(whole, self.trusted_time())
         self._retired = list(whole.retired)
         self._edition = whole.edition
         self.renew_table()
         self.cut_strangers()
+        self._core.judge(time.time())
+        self._core.agents.turn()  # session keys that ended with their join key leave the gate
         self._tell(messages.GrantsInForce(whole.version, whole.edition))
 
     # --- sessions ------------------------------------------------------------------------------------------
