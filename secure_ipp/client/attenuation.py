@@ -20,6 +20,7 @@ from secure_ipp.errors import CapabilityError, UsageError
 from secure_ipp.keys import fields
 from secure_ipp.keys.capability import Capability, dump_capability, sign_capability
 from secure_ipp.keys.curve import KeyPair
+from secure_ipp.keys.expiry import parse_expires
 from secure_ipp.keys.grants import Grant, sign_derived
 from secure_ipp.keys.holder import HolderKey
 from secure_ipp.keys.names import check_name
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def attenuate(
-    session: Session, name: str, rights: Iterable[str] | None, expires: float | timedelta | None,
+    session: Session, name: str, rights: Iterable[str] | None, expires: float | timedelta | str | None,
     out: str | os.PathLike[str] | None,
 ) -> Capability:
     """See `Client.attenuate`."""
@@ -106,7 +107,9 @@ def _rights(wanted: Iterable[str] | None, parent: Grant) -> tuple[str, ...]:
     return chosen
 
 
-def _moment(expires: float | timedelta | None, parent: Grant) -> int:
+def _moment(expires: float | timedelta | str | None, parent: Grant) -> int:
+    if isinstance(expires, str):
+        expires = parse_expires(expires, time.time())
     if isinstance(expires, timedelta):
         if expires <= timedelta(0):
             raise UsageError("a capability that has expired already is of no use", "give it some time")

@@ -277,8 +277,8 @@ class Client(Controls):
     # --- handing on -----------------------------------------------------------------------------------------------
 
     def attenuate(
-        self, name: str, *, rights: Iterable[str] | str | None = None, expires: float | timedelta | None = None,
-        out: str | os.PathLike[str] | None = None,
+        self, name: str, *, rights: Iterable[str] | str | None = None,
+        expires: float | timedelta | str | None = None, out: str | os.PathLike[str] | None = None,
     ) -> Capability:
         """A narrower, shorter capability for somebody else, in force when this returns.
 
@@ -287,7 +287,8 @@ class Client(Controls):
         Args:
             name: of whoever is to have it; others see it behind this identity's own, as in "alice/bob".
             rights: some of this identity's ("task,direct" or a list); by default all but `admin`.
-            expires: seconds since the epoch, or a time from now; by default when this identity's own does.
+            expires: seconds since the epoch, a time from now, or what the commands take ("1d", "2027-01-31"); by
+                default when this identity's own does.
             out: a private file to write it to; it must not exist.
 
         Returns:

@@ -345,7 +345,8 @@ def test_a_child_works_within_its_rights_and_ends_with_its_parent(town: RunningC
                 taker[:].apply_sync(abs, -3)
             with pytest.raises(UsageError):
                 taker.attenuate("cay", rights="direct")
-            grandchild = taker.attenuate("cay")
+            grandchild = taker.attenuate("cay", expires="30m")
+            assert 1700 < grandchild.expires - time.time() < 1900
             with client_of(grandchild) as last:
                 assert last.load_balanced_view().apply_sync(abs, -4) == 4
                 begun = time.monotonic()
