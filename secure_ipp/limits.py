@@ -113,6 +113,9 @@ JOURNAL_SYNC_SECONDS = 0.5  # task records are on the disk so soon; others befor
 CHECKPOINT_LINES = 1000  # a checkpoint is made after so many lines
 CHECKPOINT_SECONDS = 5.0  # and so long after the first line that none covers
 CHECKPOINTS_REMEMBERED = 4096  # hashes by which a client's head is known without looking into files
+HEAD_SECONDS = 1.0  # clients are told of a new checkpoint so often at most
+SEEN_LOCK_SECONDS = 2.0  # waited for another client of this user that remembers a head
+SEEN_SECONDS = 30.0  # a client writes the newest head to its disk so often
 JOURNAL_LOCK_SECONDS = 5.0  # waited for another hub, or the owner's command, to let go of the journal
 
 # --- the hub ---------------------------------------------------------------------------------------

@@ -77,6 +77,8 @@ def sentences(found: dict[str, Any]) -> list[str]:
         lines.append(f"! the registry of keys cannot be used: {registry['problem']}; nobody new is admitted")
     if found.get("journal", {}).get("problem"):
         lines.append(f"! {found['journal']['problem']}; no new work is taken")
+    if found.get("journal", {}).get("doors_closed"):
+        lines.append(f"! the doors are closed: {found['journal']['doors_closed']}; see docs/journal.md")
     lines += [line for line in clock_sentences(found["clock"]) if line.startswith("!")]
     if scheduler.get("recovering"):
         lines.append("! the scheduler was restarted and waits for its engines to report")

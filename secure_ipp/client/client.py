@@ -87,7 +87,8 @@ class Client(Controls):
         self.block = False
         self.debug = debug
         self.history = History()
-        self.session = Session(capability, trust_of(capability, results, allow))
+        remembers = not getattr(cluster, "is_throwaway", False)
+        self.session = Session(capability, trust_of(capability, results, allow), remembers=remembers)
         self._orphan = weakref.finalize(self, _orphan, self.session)
         self._orphan.atexit = False  # the session closes itself then
         self.results = Results(self.session)

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from secure_ipp import limits
 from secure_ipp.client.callbacks import Callbacks
+from secure_ipp.client.heads import Heads, SeenFile
 from secure_ipp.client.ledger import Ledger, Request
 from secure_ipp.client.questions import Questions, error_of
 from secure_ipp.client.roster import EngineRoster
@@ -39,8 +40,11 @@ _RETURN_SECONDS = 2 * limits.RECONNECT_MAX_SECONDS  # engines try again within h
 class Receiver:
     """Owns the state that the I/O thread writes; other threads read it under `lock` or `changed`."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, seen: SeenFile) -> None:
         self._loop = loop
+        self._seen = seen
+        self._heads = Heads(seen.load().head)
+        self._head_kept = 0.0
         self.connection: Connection | None = None
         self.ledger = Ledger()
         self.questions = Questions()
@@ -62,7 +66,7 @@ class Receiver:
             messages.Roster: self._roster, messages.Output: self._output, messages.Display: self._display,
             messages.NeedFunction: self._need_function, messages.Pull: self._pull, messages.Credit: self._credit,
             messages.Answer: self.questions.answered, messages.Failure: self._failure, messages.Notice: self._notice,
-            messages.Goodbye: self._goodbye,
+            messages.Goodbye: self._goodbye, messages.Head: self._head,
         }
 
     # --- the connection's events ---------------------------------------------------------------------------
@@ -70,6 +74,9 @@ class Receiver:
     def on_welcome(self, welcome: messages.Welcome) -> None:
         if not welcome.resumed:
             self._fetching.clear()
+            greeting = self._heads.greeting()
+            if greeting is not None:
+                self._send(greeting)
             if self.welcome is not None:
                 self._returning = frozenset(self.roster.ids)
                 self._returned_by = time.monotonic() + _RETURN_SECONDS
@@ -294,6 +301,19 @@ class Receiver:
             log.info("%s", text)
         else:
             self.warn(text)
+
+    def _head(self, message: messages.Head) -> None:
+        said = self._heads.came(message)
+        if said:
+            self.warn(said)
+        now = time.monotonic()
+        if now - self._head_kept >= limits.SEEN_SECONDS or not self._head_kept:
+            self._head_kept = now
+            self.callbacks.call(self.keep_head)
+
+    def keep_head(self) -> None:
+        """Remember the newest head; not in the I/O thread, for it waits for the disk."""
+        self._seen.keep(self._heads.known)
 
     def warn(self, text: str) -> None:
         """Warn the user, on the thread for callbacks."""

@@ -21,6 +21,7 @@ from weakref import WeakSet
 from secure_ipp import limits
 from secure_ipp.client.ending import Ending
 from secure_ipp.client.errors import ClientClosed, TimeoutError
+from secure_ipp.client.heads import SeenFile
 from secure_ipp.client.ledger import Request
 from secure_ipp.client.receiver import Receiver
 from secure_ipp.client.tasks import Call, Task
@@ -46,9 +47,10 @@ class Session:
     Args:
         capability: a client's.
         trust: what its results may hold (S19).
+        remembers: whether what was seen of the cluster outlives this process; not for one that does not, either.
     """
 
-    def __init__(self, capability: Capability, trust: Trust) -> None:
+    def __init__(self, capability: Capability, trust: Trust, *, remembers: bool = True) -> None:
         self.capability = capability
         self.trust: Trust = trust
         self._ending = Ending(capability)
@@ -63,7 +65,7 @@ class Session:
         self._closing = False
         self.orphaned = False  # set when nobody holds the client any more
         self._loop = Loop()
-        self.receiver = Receiver(self._loop)
+        self.receiver = Receiver(self._loop, SeenFile(capability.cluster_id if remembers else ""))
         self._thread: threading.Thread | None = None
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -165,6 +167,7 @@ class Session:
                 self.receiver.closed.wait(timeout + 0.5)
                 self._loop.stop()
             thread.join(timeout + 1.0)
+            self.receiver.keep_head()
         self.receiver.callbacks.end()
 
     def _end(self, timeout: float) -> None:

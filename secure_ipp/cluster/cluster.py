@@ -88,7 +88,7 @@ class Cluster:
         self._is_named = bool(cluster or profile or cluster_id)
         self._bind = controller_ip
         self._place: ClusterPlace | None = None
-        self._is_throwaway = False
+        self.is_throwaway = False
         self._wants_throwaway = False
         self._controller: launch.Started | None = None
         self._agents: dict[str, launch.Started] = {}
@@ -132,7 +132,7 @@ class Cluster:
         try:
             controller = launch.start_controller(
                 self.place, bind=self._bind, log_level=self.log_level, tether=self.shutdown_atexit,
-                throwaway=self._is_throwaway,
+                throwaway=self.is_throwaway,
             )
             try:
                 controller.wait_for("ready", limits.CONTROLLER_START_SECONDS)
@@ -166,14 +166,14 @@ class Cluster:
         place = ClusterPlace(self._name)
         has_keys = place.config.exists() and not self._wants_throwaway
         if has_keys and (self._is_named or not state.is_locked(place)):
-            self._place, self._is_throwaway = place, False
+            self._place, self.is_throwaway = place, False
         else:
-            self._place, self._is_throwaway = throwaway.make(self._name), True
+            self._place, self.is_throwaway = throwaway.make(self._name), True
 
     def _forget_place(self) -> None:
-        if self._is_throwaway and self._place is not None:
+        if self.is_throwaway and self._place is not None:
             throwaway.remove(self._place.home)
-        self._place, self._is_throwaway = None, False
+        self._place, self.is_throwaway = None, False
 
     # --- engines -----------------------------------------------------------------------------------------
 
@@ -306,7 +306,7 @@ class Cluster:
         """
         from secure_ipp.client.client import Client
 
-        if self._is_throwaway:
+        if self.is_throwaway:
             options.setdefault("results", "any")
         client = Client(str(self.place.client_file), cluster=self, **options)
         self._clients.add(client)

@@ -10,68 +10,20 @@ Takes messages of the scheduler, changes of the registry, and the time; gives ac
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from secure_ipp import limits
 from secure_ipp.access import rights
 from secure_ipp.audit import record as audit
 from secure_ipp.errors import ProtocolError, Refused, SecureIppError
-from secure_ipp.hub import key_life, questions, status
+from secure_ipp.hub import key_life, questions, recorded, status
+from secure_ipp.hub.actions import Action, Adopted, Compare, InForce, Keep, Send, Stop, Write
 from secure_ipp.hub.grants import LiveGrants, live_grants_of
 from secure_ipp.hub.handing_on import HandingOn
 from secure_ipp.hub.joins import Joins, judged
 from secure_ipp.hub.roster import Roster
-from secure_ipp.keys.derived import DerivedGrants
 from secure_ipp.store.interface import TaskStore
 from secure_ipp.wire import messages
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """To the scheduler."""
-
-    message: messages.Message
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """To the journal; whatever follows waits until this is written, and lasts if it must."""
-
-    records: tuple[audit.AuditRecord, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """The controller is to stop, in order; `by` is a grant id."""
-
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """This version of the registry is on record."""
-
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """The scheduler has put this version of the registry in force."""
-
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """A file, on the disk; then `Hub.kept` says what follows, or `Hub.not_kept` if it could not be."""
-
-    file: DerivedGrants | Joins
-    asked: messages.Forward | messages.JoinAsked
-    reply: questions.Reply | None = None
-
-
-Action = Send | Write | Stop | Adopted | InForce | Keep
 
 
 class Hub:
@@ -108,6 +60,8 @@ class Hub:
         self._edition = 0  # of the grants; counts what the scheduler was, or is to be, told
         self._in_force = -1  # the newest edition that the connected scheduler has confirmed
         self.registry_problem = "not read yet"
+        self.doors_closed = ""  # why nobody is served, until the next start
+        self._head: messages.Head | None = None
         self._scheduler_pid: int | None = None
         self._last_scheduler_pid: int | None = None
         self._scheduler_since = 0.0
@@ -217,6 +171,28 @@ class Hub:
         self.registry_problem = error.message
         return [_write(audit.RegistryRefused(at=now, reason=audit.bounded(error.message)))]
 
+    # --- the journal -------------------------------------------------------------------------------------
+
+    def head(self, line: str) -> list[Action]:
+        """The journal has a new checkpoint."""
+        self._head = messages.Head(line)
+        return [Send(self._head)]
+
+    def behind(self, seen: messages.SeenHead, reason: str, now: float) -> list[Action]:
+        """A client has seen what the journal does not hold: the controller was put back from a copy (S17)."""
+        told = audit.Fork(at=now, user=seen.user, number=seen.number, hash=audit.bounded(seen.hash), reason=reason)
+        self.doors_closed = reason
+        return [_write(told), *self._tell_closed()]
+
+    def _tell_closed(self) -> list[Action]:
+        if not self.doors_closed:
+            return []
+        advice = (
+            "the cluster's owner stops the controller, then puts the newest copy of its directory back or accepts the "
+            "loss: secure-ipp audit renew --lost-through N"
+        )
+        return [Send(messages.DoorsClosed(self.doors_closed, advice))]
+
     # --- the scheduler's session -----------------------------------------------------------------------------
 
     def scheduler_joined(self, pid: int, now: float) -> list[Action]:
@@ -231,6 +207,8 @@ class Hub:
             _write(audit.SchedulerJoined(at=now, pid=pid, restarted=restarted)),
             Send(messages.HubRoster(remembered)),
             *self._tell_grants(now),
+            *([] if self._head is None else [Send(self._head)]),
+            *self._tell_closed(),
         ]
 
     def scheduler_left(self, reason: str, now: float) -> list[Action]:
@@ -256,16 +234,16 @@ class Hub:
                 return self._join(message, now)
             case messages.HubRoster():
                 change = self._roster.merge(message.engines)
-                came = [_joined(engine, now) for engine in change.joined]
-                went = [_left(engine, "gone when the scheduler's link was back", now) for engine in change.left]
+                came = [recorded.joined(engine, now) for engine in change.joined]
+                went = [recorded.left(engine, "gone when the scheduler's link was back", now) for engine in change.left]
                 return _writes([*came, *went])
             case messages.EngineJoined():
-                return _writes([_joined(message.engine, now)] if self._roster.join(message.engine) else [])
+                return _writes([recorded.joined(message.engine, now)] if self._roster.join(message.engine) else [])
             case messages.EngineLeft():
                 engine = self._roster.leave(message.uuid)
-                return _writes([] if engine is None else [_left(engine, message.reason, now)])
+                return _writes([] if engine is None else [recorded.left(engine, message.reason, now)])
             case messages.AuditEvent():
-                return [_write(_reported(message, now))]
+                return [_write(recorded.reported(message, now))]
             case messages.SchedulerStatus():
                 return self._status_came(message, now)
             case messages.GrantsInForce():
@@ -273,6 +251,8 @@ class Hub:
                 return [InForce(message.version)] if self.in_force(message.version) else []
             case messages.StopController():
                 return self._stop(message.user, now)
+            case messages.SeenHead():
+                return [Compare(message)]
             case _:
                 raise ProtocolError(f"a scheduler does not send {type(message).__name__}", code="unexpected")
 
@@ -298,7 +278,9 @@ class Hub:
         fresh = list(self._not_on_record(batch.records))
         self._store.add(fresh)
         kept = Send(messages.RecordsKept(batch.number))
-        return [_write(audit.TasksEnded(at=now, tasks=[_row(record) for record in fresh])), kept] if fresh else [kept]
+        if not fresh:
+            return [kept]
+        return [_write(audit.TasksEnded(at=now, tasks=[recorded.row(record) for record in fresh])), kept]
 
     def _not_on_record(self, records: Iterable[messages.TaskRecord]) -> Iterator[messages.TaskRecord]:
         """A batch may come twice, after a lost link; what is known already is not news."""
@@ -335,7 +317,7 @@ class Hub:
         gone = self._roster.recovered()
         if gone:
             self._lost_unseen = now
-        return _writes(_left(engine, "did not report after the scheduler's restart", now) for engine in gone)
+        return _writes(recorded.left(engine, "did not report after the scheduler's restart", now) for engine in gone)
 
     def _stop(self, user: str, now: float) -> list[Action]:
         try:
@@ -366,31 +348,3 @@ def _writes(records: Iterable[audit.AuditRecord]) -> list[Action]:
     """One batch, or nothing to do."""
     batch = tuple(records)
     return [Write(batch)] if batch else []
-
-
-def _joined(engine: messages.EngineRecord, now: float) -> audit.EngineJoined:
-    return audit.EngineJoined(
-        at=now, engine=engine.info.id, uuid=engine.info.uuid, agent=engine.agent,
-        host=audit.bounded(engine.info.host), pid=engine.info.pid,
-        reads_cluster_dir=engine.reads_cluster_dir, reads_join_file=engine.reads_join_file,
-    )
-
-
-def _left(engine: messages.EngineRecord, reason: str, now: float) -> audit.EngineLeft:
-    return audit.EngineLeft(at=now, engine=engine.info.id, uuid=engine.info.uuid, reason=audit.bounded(reason))
-
-
-def _reported(event: messages.AuditEvent, now: float) -> audit.AuditRecord:
-    if event.event == messages.EVENTS_LOST:
-        count = audit.bounded(event.details.get("count", "?"))
-        return audit.Gap(at=now, reason=f"the scheduler had to drop {count} events")
-    details = audit.bounded_details(event.details)
-    return audit.Reported(at=now, what=audit.bounded(event.event), when=event.at, details=details)
-
-
-def _row(record: messages.TaskRecord) -> audit.TaskRow:
-    outcome = record.outcome
-    return audit.TaskRow(
-        record.owner, outcome.task, record.kind, record.mode, record.function.hex(), outcome.status, outcome.engine,
-        outcome.engine_uuid, outcome.submitted, outcome.started, outcome.completed, outcome.attempts,
-    )

@@ -14,7 +14,6 @@ import logging
 import os
 import queue
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,16 @@ from secure_ipp.audit.journal import Journal
 from secure_ipp.audit.retention import parse_keep
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.hub import bootstrap as told
+from secure_ipp.hub.actions import Action, Adopted, Compare, InForce, Keep, Send, Stop
 from secure_ipp.hub.adopted import AdoptedRegistry
 from secure_ipp.hub.clock import Clock
 from secure_ipp.hub.control import ControlSocket
-from secure_ipp.hub.core import Action, Adopted, Hub, InForce, Keep, Send, Stop, Write
+from secure_ipp.hub.core import Hub
 from secure_ipp.hub.grants import LiveGrants
 from secure_ipp.hub.joins import Joins
 from secure_ipp.hub.link_door import LinkDoor
-from secure_ipp.hub.recorder import TICK_SECONDS, Recorder
+from secure_ipp.hub.performing import Performer
+from secure_ipp.hub.recorder import Recorder
 from secure_ipp.hub.registry_watch import RegistryWatch
 from secure_ipp.keys.derived import DerivedGrants
 from secure_ipp.keys.places import ClusterPlace
@@ -55,7 +56,10 @@ class HubProcess:
         self._loop = Loop()
         journal = Journal(place, keep=parse_keep(bootstrap.journal_keep))
         self._recorder = Recorder(journal, bootstrap.journal_sync)
-        self._sync_due = False
+        self._performer = Performer(
+            self._loop, self._recorder, do=self._do, now=self._time,
+            head=lambda line: self._perform(self._hub.head(line)),
+        )
         self._adopted = AdoptedRegistry(place, lambda: journal.registry)
         before = self._adopted.before()
         self._hub = Hub(
@@ -64,7 +68,6 @@ class HubProcess:
         )
         self._clock = Clock(place)
         self._clock_told = 0.0  # by how much the wall clock was off when that last went on record
-        self._waiting: deque[tuple[Action, Session | None]] = deque()
         self._session: Session | None = None
         self._watch = RegistryWatch(str(place.registry), self._adopted.load, before)
         self._door = LinkDoor(
@@ -109,9 +112,9 @@ class HubProcess:
     def _start(self) -> None:
         self._recorder.journal.open(self._time())
         self._perform(self._hub.start())
-        self._keep_journal()
         self._poll_registry()
         self._recorder.journal.checkpoint(self._time())
+        self._performer.keep_journal()
         self._door.open()
         self._control.open()
         self._tether.watch()
@@ -120,7 +123,7 @@ class HubProcess:
     def _end(self) -> None:
         if self._recorder.journal.is_open:
             self._perform(self._hub.stop("asked to" if self._failure is None else self._failure.message, self._time()))
-            self._sync()
+            self._performer.sync()
         self._control.close()
         self._door.close()
         try:
@@ -152,7 +155,7 @@ class HubProcess:
         self._loop.call_later(limits.BEAT_SECONDS, self._beat)
         self._look_at_clock()
         self._poll_registry()
-        self._do_waiting()
+        self._performer.go_on()
         if not self._recorder.problem:
             self._perform(self._hub.beat(self._time()))
 
@@ -200,34 +203,21 @@ class HubProcess:
         return time.time()
 
     def _perform(self, actions: list[Action]) -> None:
-        self._waiting.extend((action, self._session) for action in actions)
-        self._do_waiting()
-
-    def _do_waiting(self) -> None:
-        """Do what can be done; one that cannot holds up the rest, and is tried again with the next beat."""
-        try:
-            while self._waiting and not (self._recorder.owes and not isinstance(self._waiting[0][0], Write)):
-                action, session = self._waiting[0]
-                follows = self._do(action, session)
-                self._waiting.popleft()
-                self._waiting.extendleft((following, session) for following in reversed(follows))
-        except SecureIppError as error:
-            _log.debug("what waits is tried again: %s", error.message)
-        if self._recorder.owes and not self._sync_due:
-            self._sync_due = True
-            self._loop.at_turn_end(self._sync)
+        self._performer.perform(actions, self._session)
 
     def _do(self, action: Action, session: Session | None) -> list[Action]:
-        """Do it; what follows from it comes before anything else that waits."""
+        """Do it; what follows from it."""
         match action:
-            case Write(records):
-                self._recorder.write(records, self._time())
             case Send(message):
                 if session is not None and session is self._session:
                     session.send(message)
             case Adopted(version):
                 self._recorder.journal.registry = version
                 self._adopted.keep()
+            case Compare(seen):
+                if reason := self._recorder.contradiction(seen):
+                    _log.critical("the doors are closed: %s", reason)
+                    return self._hub.behind(seen, reason, self._time())
             case InForce(version):
                 self._tell_adopted(version)
             case Keep():
@@ -236,23 +226,6 @@ class HubProcess:
                 _log.info("grant %s asked for the controller to stop", by)
                 tether.tell("stop", by=by)
         return []
-
-    def _sync(self) -> None:
-        """At the end of a turn: what was written lasts, so what stands behind it may take effect."""
-        self._sync_due = False
-        try:
-            self._recorder.sync(self._time())
-        except SecureIppError as error:
-            _log.debug("what waits is tried again: %s", error.message)
-            return
-        self._do_waiting()
-
-    def _keep_journal(self) -> None:
-        self._loop.call_later(TICK_SECONDS, self._keep_journal)
-        try:
-            self._recorder.tick(self._time())
-        except SecureIppError as error:
-            _log.debug("the journal is tried again: %s", error.message)
 
     def _keep(self, keep: Keep) -> list[Action]:
         try:
@@ -330,7 +303,8 @@ class HubProcess:
 
     def _status(self) -> dict[str, Any]:
         known = self._hub.status(self._time())
-        return {**known, "journal": self._recorder.status(), "clock": self._clock_part()}
+        journal = {**self._recorder.status(), "doors_closed": self._hub.doors_closed}
+        return {**known, "journal": journal, "clock": self._clock_part()}
 
     def _refused_from_thread(self, reason: str) -> None:
         self._loop.call_threadsafe(lambda: self._perform(self._hub.control_refused(reason, self._time())))

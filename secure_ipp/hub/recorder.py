@@ -15,6 +15,7 @@ from secure_ipp import limits
 from secure_ipp.audit.journal import Journal
 from secure_ipp.audit.record import AuditRecord, TasksEnded, WriteFailed
 from secure_ipp.errors import SecureIppError
+from secure_ipp.wire.messages import SeenHead
 
 Durability = Literal["batch", "each"]
 _log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Recorder:
         self._each = durability == "each"
         self._owes = False
         self._failed_at = 0.0
+        self._told, self._told_at = b"", 0.0
         self.problem = ""
 
     @property
@@ -86,6 +88,31 @@ class Recorder:
             except SecureIppError as error:
                 self._failed(error, now)
                 raise
+
+    def contradiction(self, seen: SeenHead) -> str:
+        """Why a controller that holds this journal is not the one that a client has seen; empty: it may be."""
+        registry = self.journal.registry
+        if seen.registry > registry:
+            return f"a client has seen version {seen.registry} of the registry, and this controller knows {registry}"
+        if seen.number > self.journal.at.number:
+            return f"a client has seen line {seen.number} of the journal, which ends here at {self.journal.at.number}"
+        try:
+            found = self.journal.hash_at(seen.number)
+        except SecureIppError as error:
+            _log.error("what a client has seen could not be compared: %s", error.message)
+            return ""
+        # None: retention removed it, or the owner has called it lost; that lines are missing is `verify`'s to find
+        if found is None or found == seen.hash:
+            return ""
+        return f"a client has seen another line {seen.number} of the journal: it went another way before"
+
+    def new_head(self, now: float) -> str:
+        """The newest checkpoint's line, if clients have not been told of it; once a second at most."""
+        newest = self.journal.newest_checkpoint
+        if newest == self._told or 0 <= now - self._told_at < limits.HEAD_SECONDS:
+            return ""
+        self._told, self._told_at = newest, now
+        return newest.decode("ascii")
 
     def close(self, now: float) -> None:
         """The last checkpoint; a disk that says no is logged, for there is nobody left to tell."""

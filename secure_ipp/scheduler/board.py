@@ -36,8 +36,8 @@ class ClientPeer:
     """
 
     __slots__ = (
-        "account", "allowance", "asked", "backlog", "charges", "decided", "forbidden_at", "present", "questions",
-        "rights", "session", "token", "unwanted", "user", "waits_for",
+        "account", "allowance", "asked", "backlog", "charges", "decided", "forbidden_at", "has_seen", "present",
+        "questions", "rights", "session", "token", "unwanted", "user", "waits_for",
     )
 
     def __init__(self, session: Any, user: str, token: bytes, rights: frozenset[str]) -> None:
@@ -56,6 +56,7 @@ class ClientPeer:
         self.asked = 0
         self.questions = 0
         self.forbidden_at = 0.0
+        self.has_seen = False  # it has said which head of the journal it has seen
 
     def discharge(self, task_id: str) -> None:
         """A task that this session sent is over, or was never taken."""

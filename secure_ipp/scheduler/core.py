@@ -22,6 +22,7 @@ from secure_ipp.scheduler.dismissal import EXPIRED, REVOKED, Dismissal
 from secure_ipp.scheduler.dispatch import Dispatch
 from secure_ipp.scheduler.engine_desk import EngineDesk
 from secure_ipp.scheduler.engines import Engine
+from secure_ipp.scheduler.heads import Heads
 from secure_ipp.scheduler.recovery import Recovery
 from secure_ipp.scheduler.returning import Returning
 from secure_ipp.scheduler.tickets import Tickets
@@ -39,13 +40,13 @@ class Core:
         ticket_key: 32 random bytes, the same after a restart.
         keys_changed: the gate must learn or forget session keys.
         now: seconds since the epoch.
-        own_keys: the controller's public keys.
+        own_keys, heads: the controller's public keys; the journal's heads.
     """
 
     def __init__(
         self, *, send: Send, to_hub: Callable[[messages.Message], None], ticket_key: bytes, scheme: str,
         rng: random.Random, keys_changed: Callable[[], None], now: float, new_id: Callable[[], str] = random_id,
-        own_keys: frozenset[bytes] = frozenset(),
+        own_keys: frozenset[bytes] = frozenset(), heads: Heads | None = None,
     ) -> None:
         self.board = Board(send=send, to_hub=to_hub, tickets=Tickets(ticket_key), scheme=scheme, rng=rng)
         self.recovery = Recovery(self.board, now)
@@ -60,6 +61,7 @@ class Core:
         self._trusted = 0.0  # the time by which they are judged, as it was last told
         self._reserved: frozenset[bytes] = frozenset()  # keys of the registry, present and past
         self.version = 0
+        self.heads = heads or Heads(random.SystemRandom().randbytes(32))
         self._peers: dict[bytes, ClientPeer] = {}  # by session token
 
     # --- clients -----------------------------------------------------------------------------------------------
@@ -68,6 +70,8 @@ class Core:
         peer = ClientPeer(session, user, token, self._rights(user))
         self._peers[token] = peer
         self.clients.joined(peer)
+        if self.heads.newest is not None:
+            self.board.send(peer, self.heads.newest)
         return peer
 
     def client_left(self, peer: ClientPeer, now: float) -> None:
@@ -113,6 +117,8 @@ class Core:
                 self._shutdown(peer, message, now)
             case messages.Ask():
                 self._ask(peer, message)
+            case messages.Seen():
+                self._seen(peer, message, now)
             case _:
                 raise Refused(f"a {type(message).__name__} has no place here", code="malformed")
 
@@ -123,6 +129,21 @@ class Core:
             return
         peer.questions += 1
         self.board.to_hub(messages.Forward(peer.user, peer.token, message.request, message.body))
+
+    def _seen(self, peer: ClientPeer, message: messages.Seen, now: float) -> None:
+        if peer.has_seen:
+            raise Refused("it said twice which head it has seen", code="malformed")
+        peer.has_seen = True
+        claim = self.heads.claim(peer.user, message)
+        if claim is None:
+            self._audit("head-unproven", now, user=peer.user)
+        elif self.heads.newest is None or self.heads.newest.line != message.line:
+            self.board.to_hub(claim)
+
+    def _head_came(self, message: messages.Head) -> None:
+        head = self.heads.came(message.line)
+        for peer in self._peers.values():
+            self.board.send(peer, head)
 
     def _answered(self, message: messages.Forwarded) -> None:
         peer = self._peers.get(message.session)
@@ -278,6 +299,8 @@ class Core:
             case messages.JoinAnswered():
                 for agent, said in self.agents.answered(message):
                     self.agent_message(agent, said, now)
+            case messages.Head():
+                self._head_came(message)
             case _:
                 pass  # beats are the process's
 

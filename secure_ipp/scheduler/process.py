@@ -21,6 +21,7 @@ from secure_ipp.errors import Refused, SecureIppError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.scheduler import bootstrap as told
 from secure_ipp.scheduler.core import Core
+from secure_ipp.scheduler.heads import Heads, head_key
 from secure_ipp.scheduler.hub_link import HubLink
 from secure_ipp.scheduler.standing import Standing
 from secure_ipp.wire import messages, sockets, tether
@@ -49,6 +50,7 @@ class SchedulerProcess:
             send=Session.send, to_hub=self._to_hub, ticket_key=told.ticket_key(orders.ticket_key), scheme=orders.scheme,
             rng=random.Random(os.urandom(16)), keys_changed=lambda: self._standing.renew_table(), now=time.time(),
             own_keys=frozenset(keys.public.raw for keys in (self._server, self._probe, link)),
+            heads=Heads(head_key(self._server.secret)),
         )
         self._hub_link = HubLink(self._hub_welcomed, self._hub_said, self._fail)
         self._hub = Connection(
@@ -226,7 +228,7 @@ class SchedulerProcess:
     # --- the hub ---------------------------------------------------------------------------------------------
 
     def _to_hub(self, message: messages.Message) -> None:
-        if isinstance(message, messages.AuditEvent | messages.StopController):
+        if isinstance(message, messages.AuditEvent | messages.StopController | messages.SeenHead):
             self._hub_link.record(self._hub, message)
         else:
             self._hub.send(message)
@@ -245,6 +247,10 @@ class SchedulerProcess:
         if isinstance(message, messages.Grants):
             self._standing.grants(message)
             self._turn_later()
+            return
+        if isinstance(message, messages.DoorsClosed):
+            _log.critical("the doors are closed: %s", message.reason)
+            self._standing.close_doors(message)
             return
         self._core.hub_message(message, now)
         if isinstance(message, messages.JoinAnswered):

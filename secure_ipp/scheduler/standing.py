@@ -51,6 +51,7 @@ class Standing:
         self._parts = GrantsInParts()
         self._retired: list[bytes] = []
         self._edition = -1
+        self._closed: messages.DoorsClosed | None = None
         self._gate: Gate | None = None
         self._time = TrustedTime()
         self._accounts: dict[Session, IdentityAccount] = {}  # of clients and agents
@@ -154,7 +155,14 @@ class Standing:
                 if refusal is not None:
                     session.cut(messages.Refusal(refusal.code, refusal.message, refusal.advice))
 
+    def close_doors(self, closed: messages.DoorsClosed) -> None:
+        """The hub's word that nobody is served any more (S17)."""
+        self._closed = closed
+        self.cut_strangers()
+
     def _refusal(self, session: Session) -> Refused | None:
+        if self._closed is not None:
+            return Refused(self._closed.reason, self._closed.advice, code="doors-closed")
         if session.role == "engine":
             known = self._core.agents.key_of(session.user) is not None
             return None if known else Refused("this engine was declared dead or stopped", code="declared-dead")

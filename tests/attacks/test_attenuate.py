@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import secure_ipp as ipp
 from secure_ipp import limits
 from secure_ipp.errors import EnvironmentProblem, Refused, Revoked, SecureIppError, UsageError
-from secure_ipp.hub.core import Hub, Keep, Send
+from secure_ipp.hub.actions import Keep, Send
+from secure_ipp.hub.core import Hub
 from secure_ipp.hub.grants import from_registry
 from secure_ipp.keys import fields
 from secure_ipp.keys.capability import Capability, dump_capability, load_capability, parse_capability, sign_capability

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from secure_ipp.audit.verify import Report, verify
 from secure_ipp.cluster import control
 from secure_ipp.cluster.registry_change import apply
 from secure_ipp.errors import SecureIppError
+from secure_ipp.keys import seen
 from secure_ipp.keys.cluster_keys import load_issuer
 from secure_ipp.keys.config import load_config
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import write_private
 from secure_ipp.wire import messages
+from tests.attacks.rogue import Rogues, Trail
 from tests.hub.live_hub import SECONDS, LiveHub, SchedulerEnd
 from tests.running import RunningCluster, journal_lines, wait_until
 from tests.store.records import task_record
@@ -119,6 +123,64 @@ def test_s17_a_journal_put_back_from_a_copy_stops_the_start(town: RunningCluster
     found = report(town.place)
     assert found.ok
     assert any("are lost: put back from Monday's copy" in note for note in found.notes)
+
+
+def test_s17_a_controller_put_back_whole_from_a_copy_closes_its_doors_to_whoever_has_seen_more(
+    town: RunningCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy hangs together, so that nothing in it tells; the client's memory does."""
+    monkeypatch.setenv("SECURE_IPP_HOME", str(tmp_path / "elsewhere"))  # the client's user is another one
+    cluster_id = load_config(town.place).cluster_id
+    town.stop()
+    shutil.copytree(town.place.dir, tmp_path / "copy", ignore=shutil.ignore_patterns("run", "log"))
+    town.start()
+    client = town.client()
+    client.wait_for_engines(1, timeout=30)
+    client[:].apply_sync(identity, 1)
+    newest = journal_lines(town.place)[-1]["n"]
+    head = wait_until(lambda: (seen.load(cluster_id).head or None), 30)
+    town.stop()  # the client remembers its newest head when it is closed
+    head = seen.load(cluster_id).head
+    assert head.number >= newest - 20
+    for path in (tmp_path / "copy").rglob("*"):
+        if path.is_file():
+            shutil.copy(path, town.place.dir / path.relative_to(tmp_path / "copy"))
+    town.start()
+    assert report(town.place).ok
+    with pytest.raises(SecureIppError):
+        client, until = town.client(timeout=10), time.monotonic() + 10
+        while time.monotonic() < until:  # what it had seen is compared while it works
+            client.load_balanced_view().apply_async(identity, 1).get(10)
+    told = wait_until(lambda: [line for line in journal_lines(town.place) if line["event"] == "fork"])
+    assert told[0]["number"] == head.number
+    with pytest.raises(SecureIppError, match="has seen") as caught:
+        town.client(timeout=10)
+    assert caught.value.code == "doors-closed"
+    assert "has seen" in town.status()["journal"]["doors_closed"]
+    assert "! the doors are closed" in town.run("secure-ipp", "status").stdout
+    town.stop()
+    done = town.run("secure-ipp", "audit", "renew", "--reason", "the disk died", "--lost-through", str(head.number))
+    assert done.returncode == 0, done.stderr
+    town.start()
+    again = town.client()
+    again.wait_for_engines(1, timeout=30)
+    assert again[:].apply_sync(identity, 2) == [2]
+
+
+def test_s17_a_head_that_was_never_signed_closes_no_doors(town: RunningCluster) -> None:
+    """Any holder of a file could close the cluster to all others, if its word were enough."""
+    rogues, trail = Rogues(town), Trail(town.place)
+    try:
+        rogue = rogues.of(rogues.owner).come_in()
+        line = json.dumps({"n": 10**9, "prev": "x", "event": "checkpoint", "at": 1.0, "index": 10**6, "registry": 9999})
+        rogue.say(messages.Seen(line, b"p" * 32))
+        trail.wait("head-unproven")
+    finally:
+        rogues.close()
+    client = town.client()
+    client.wait_for_engines(1, timeout=30)
+    assert client[:].apply_sync(identity, 3) == [3]
+    assert not town.status()["journal"]["doors_closed"]
 
 
 def test_s10_a_registry_put_back_while_no_controller_ran_revives_nobody(town: RunningCluster) -> None:

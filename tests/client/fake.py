@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from secure_ipp.client.asyncresult import AsyncResult
+from secure_ipp.client.heads import SeenFile
 from secure_ipp.client.ledger import Request
 from secure_ipp.client.receiver import Receiver
 from secure_ipp.client.tasks import Call, Task
@@ -59,7 +60,7 @@ class Desk:
     def __init__(self) -> None:
         self.loop = FakeLoop()
         self.connection = FakeConnection()
-        self.receiver = Receiver(self.loop)  # type: ignore[arg-type]
+        self.receiver = Receiver(self.loop, SeenFile(""))  # type: ignore[arg-type]
         self.receiver.connection = self.connection  # type: ignore[assignment]
         self.aborted: list[list[str]] = []
         self.session = SimpleNamespace(

@@ -10,7 +10,8 @@ import pytest
 from secure_ipp import limits
 from secure_ipp.audit import record as audit
 from secure_ipp.errors import EnvironmentProblem, ProtocolError, Refused
-from secure_ipp.hub.core import Action, Adopted, Hub, InForce, Send, Stop, Write
+from secure_ipp.hub.actions import Action, Adopted, InForce, Send, Stop, Write
+from secure_ipp.hub.core import Hub
 from secure_ipp.store.memory import MemoryStore
 from secure_ipp.wire import messages
 from tests.hub.engines import client, engine, join_key, live

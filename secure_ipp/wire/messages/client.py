@@ -36,6 +36,7 @@ from secure_ipp.wire.messages.shared import (
     Failure,
     Function,
     Goodbye,
+    Head,
     NeedFunction,
     Pull,
 )
@@ -117,6 +118,13 @@ class Shutdown(Message, frozen=True, tag="shutdown"):
     restart: bool = False
 
 
+class Seen(Message, frozen=True, tag="seen"):
+    """Said once, first: the newest head that this user has seen of this cluster, whenever that was (S17)."""
+
+    line: Text
+    proof: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
 class Ask(Message, frozen=True, tag="ask"):
     """A question for the hub; the scheduler does not look inside."""
 
@@ -126,7 +134,7 @@ class Ask(Message, frozen=True, tag="ask"):
 
 FromClient = (
     Submit | Direct | Function | Chunk | Credit | Pull | Received | Abort | Attach | QueueStatus | Signal
-    | Shutdown | Ask | Goodbye
+    | Shutdown | Ask | Seen | Goodbye
 )
 
 
@@ -195,5 +203,6 @@ class Notice(Message, frozen=True, tag="notice"):
 
 ToClient = (
     Allowance | Roster | Outcome | Output | Display | NeedFunction | Pull | Credit | Chunk | Answer | Failure | Notice
+    | Head
     | Goodbye
 )

@@ -23,7 +23,7 @@ from secure_ipp.wire.messages.fields import (
     Text,
     UserId,
 )
-from secure_ipp.wire.messages.shared import Answer, EngineInfo, Failure, Goodbye
+from secure_ipp.wire.messages.shared import Answer, EngineInfo, Failure, Goodbye, Head
 
 # --- scheduler -> hub ------------------------------------------------------------------------------------
 
@@ -105,6 +105,22 @@ class Lookup(Message, frozen=True, tag="lookup"):
     tasks: TaskIds
 
 
+class SeenHead(Message, frozen=True, tag="seen_head"):
+    """A client has seen this line of the journal, and proven that this cluster's controller had signed it."""
+
+    user: UserId
+    number: Count
+    hash: Label
+    registry: Count
+
+
+class DoorsClosed(Message, frozen=True, tag="doors_closed"):
+    """From the hub: nobody is served any more, for this reason, until the owner has looked (S17)."""
+
+    reason: Text
+    advice: Text
+
+
 class SchedulerStatus(Message, frozen=True, tag="scheduler_status"):
     clients: Annotated[list[ClientRecord], Meta(max_length=limits.TARGETS)]
     tasks_waiting: Count
@@ -137,7 +153,7 @@ class GrantsInForce(Message, frozen=True, tag="grants_in_force"):
 
 FromScheduler = (
     GrantsInForce | JoinAsked | HubRoster | EngineJoined | EngineLeft | Records | AuditEvent | Forward | Lookup
-    | SchedulerStatus | StopController | Goodbye
+    | SchedulerStatus | StopController | SeenHead | Goodbye
 )
 
 
@@ -214,7 +230,10 @@ class JoinAnswered(Message, frozen=True, tag="join_answered"):
     advice: Text = ""
 
 
-ToScheduler = JoinAnswered | HubRoster | Grants | Beat | RecordsKept | Found | Forwarded | Goodbye
+ToScheduler = (
+    JoinAnswered | HubRoster | Grants | Beat | RecordsKept | Found | Forwarded | Head | DoorsClosed
+    | Goodbye
+)
 
 
 # --- the hub's questions (inside Ask.body / Forward.body) ------------------------------------------------

@@ -84,6 +84,16 @@ class NeedFunction(Message, frozen=True, tag="need_function"):
     digest: Digest
 
 
+class Head(Message, frozen=True, tag="head"):
+    """The newest signed line of the journal, for a client to remember; with a proof that this controller said so.
+
+    From the hub it comes without the proof, which is the scheduler's to make.
+    """
+
+    line: Text
+    proof: Annotated[bytes, Meta(max_length=32)] = b""
+
+
 class Answer(Message, frozen=True, tag="answer"):
     """Reply to the request of this number; `body` is msgpack."""
 

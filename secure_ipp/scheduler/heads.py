@@ -1,0 +1,54 @@
+"""Heads of the journal on their way to clients, and what clients say they have seen (S17, S20).
+
+Pure.  A head goes out with a MAC under a key that follows from the server's secret, which is the same in every copy of
+the cluster's directory: so a client can show a controller that was put back from a copy what another one had signed,
+and nobody can make one believe in a head that never was.  Law: what does not prove itself is told, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from secure_ipp.audit.chain import NotALine, hash_of, parse_line
+from secure_ipp.keys.curve import CurveSecretKey
+from secure_ipp.wire import messages
+
+_CONTEXT = b"secure-ipp proof of a journal's head/1"
+
+
+def head_key(server: CurveSecretKey) -> bytes:
+    """The MAC's key."""
+    return hmac.digest(server.raw, _CONTEXT, hashlib.sha256)
+
+
+class Heads:
+    """The newest head, and the proofs.
+
+    Args:
+        key: from `head_key`.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self.newest: messages.Head | None = None
+
+    def came(self, line: str) -> messages.Head:
+        """The hub's newest, as it goes to clients."""
+        self.newest = messages.Head(line, self._proof(line))
+        return self.newest
+
+    def claim(self, user: str, seen: messages.Seen) -> messages.SeenHead | None:
+        """What the hub is to compare; None: it is no proof of anything."""
+        if not hmac.compare_digest(self._proof(seen.line), seen.proof):
+            return None
+        text = seen.line.encode("ascii", "replace")
+        try:
+            fields = parse_line(text)
+        except NotALine:
+            return None
+        registry = fields.get("registry")
+        return messages.SeenHead(user, fields["n"], hash_of(text), registry if isinstance(registry, int) else 0)
+
+    def _proof(self, line: str) -> bytes:
+        return hmac.digest(self._key, line.encode("utf-8", "surrogatepass"), hashlib.sha256)
