@@ -189,6 +189,11 @@ class Journal:
         """The newest checkpoint's line; empty when there is none yet."""
         return self._newest
 
+    @property
+    def renewed(self) -> int:
+        """The number of the line before which the owner has accepted every loss."""
+        return 0 if self._key is None else self._key.renewed
+
     def hash_at(self, number: int) -> str | None:
         """The hash of the line of this number; None: it is not there (not yet, or removed by retention).
 

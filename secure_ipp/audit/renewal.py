@@ -57,7 +57,7 @@ def renew(
         number = max(last, lost_through, old.number if old is not None else 0) + 1
         key = JournalKey.fresh(
             cluster_id, index=old.index + 1 if old is not None else 0,
-            segment=old.segment + 1 if old is not None else 0, number=number,
+            segment=old.segment + 1 if old is not None else 0, renewed=number,
         )
         line = signed_line(issuer, PURPOSE, {
             "n": number, "prev": before, "event": "renewed", "at": now, "reason": bounded(reason),

@@ -91,6 +91,8 @@ class Recorder:
 
     def contradiction(self, seen: SeenHead) -> str:
         """Why a controller that holds this journal is not the one that a client has seen; empty: it may be."""
+        if seen.number < self.journal.renewed:
+            return ""  # the owner has accepted that it is lost
         registry = self.journal.registry
         if seen.registry > registry:
             return f"a client has seen version {seen.registry} of the registry, and this controller knows {registry}"
@@ -101,7 +103,7 @@ class Recorder:
         except SecureIppError as error:
             _log.error("what a client has seen could not be compared: %s", error.message)
             return ""
-        # None: retention removed it, or the owner has called it lost; that lines are missing is `verify`'s to find
+        # None: retention removed it; that lines are missing is `verify`'s to find
         if found is None or found == seen.hash:
             return ""
         return f"a client has seen another line {seen.number} of the journal: it went another way before"

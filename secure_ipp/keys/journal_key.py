@@ -54,6 +54,7 @@ class JournalKey(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         index: of the next checkpoint; `checkpoint` will sign it and name `checkpoint_next`.
         segment: of the file being written; `segment_key` will sign its end and name `segment_next`.
         number: of the newest line that a forgotten key has signed.
+        renewed: of the newest line by which the owner has accepted whatever was lost before.
     """
 
     format: Literal["secure-ipp-journal-key/1"]
@@ -65,14 +66,15 @@ class JournalKey(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     segment_key: JournalSecretKey
     segment_next: JournalSecretKey
     number: Counter
+    renewed: Counter = 0
 
     @classmethod
-    def fresh(cls, cluster_id: str, *, index: int = 0, segment: int = 0, number: int = 0) -> Self:
+    def fresh(cls, cluster_id: str, *, index: int = 0, segment: int = 0, renewed: int = 0) -> Self:
         """New keys that nothing vouches for yet."""
         new = JournalSecretKey.generate
         return cls(
             format=FORMAT, cluster_id=cluster_id, index=index, checkpoint=new(), checkpoint_next=new(),
-            segment=segment, segment_key=new(), segment_next=new(), number=number,
+            segment=segment, segment_key=new(), segment_next=new(), number=renewed, renewed=renewed,
         )
 
     def after_checkpoint(self, number: int) -> JournalKey:
