@@ -70,8 +70,7 @@ class Core:
         peer = ClientPeer(session, user, token, self._rights(user))
         self._peers[token] = peer
         self.clients.joined(peer)
-        if self.heads.newest is not None:
-            self.board.send(peer, self.heads.newest)
+        self.heads.joined(self.board, peer)
         return peer
 
     def client_left(self, peer: ClientPeer, now: float) -> None:
@@ -118,7 +117,7 @@ class Core:
             case messages.Ask():
                 self._ask(peer, message)
             case messages.Seen():
-                self._seen(peer, message, now)
+                self.heads.said(self.board, peer, message, now)
             case _:
                 raise Refused(f"a {type(message).__name__} has no place here", code="malformed")
 
@@ -129,21 +128,6 @@ class Core:
             return
         peer.questions += 1
         self.board.to_hub(messages.Forward(peer.user, peer.token, message.request, message.body))
-
-    def _seen(self, peer: ClientPeer, message: messages.Seen, now: float) -> None:
-        if peer.has_seen:
-            raise Refused("it said twice which head it has seen", code="malformed")
-        peer.has_seen = True
-        claim = self.heads.claim(peer.user, message)
-        if claim is None:
-            self._audit("head-unproven", now, user=peer.user)
-        elif self.heads.newest is None or self.heads.newest.line != message.line:
-            self.board.to_hub(claim)
-
-    def _head_came(self, message: messages.Head) -> None:
-        head = self.heads.came(message.line)
-        for peer in self._peers.values():
-            self.board.send(peer, head)
 
     def _answered(self, message: messages.Forwarded) -> None:
         peer = self._peers.get(message.session)
@@ -300,7 +284,7 @@ class Core:
                 for agent, said in self.agents.answered(message):
                     self.agent_message(agent, said, now)
             case messages.Head():
-                self._head_came(message)
+                self.heads.told(self.board, self._peers.values(), message.line)
             case _:
                 pass  # beats are the process's
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 
 from secure_ipp.audit.chain import NotALine, hash_of, parse_line
+from secure_ipp.errors import Refused
 from secure_ipp.keys.curve import CurveSecretKey
+from secure_ipp.scheduler.board import Board, ClientPeer
 from secure_ipp.wire import messages
 
 _CONTEXT = b"secure-ipp proof of a journal's head/1"
@@ -32,6 +35,32 @@ class Heads:
     def __init__(self, key: bytes) -> None:
         self._key = key
         self.newest: messages.Head | None = None
+
+    def joined(self, board: Board, peer: ClientPeer) -> None:
+        """A client is there, and is to remember the newest head."""
+        if self.newest is not None:
+            board.send(peer, self.newest)
+
+    def told(self, board: Board, peers: Iterable[ClientPeer], line: str) -> None:
+        """The hub has a new head; every client is to remember it."""
+        head = self.came(line)
+        for peer in peers:
+            board.send(peer, head)
+
+    def said(self, board: Board, peer: ClientPeer, seen: messages.Seen, now: float) -> None:
+        """A client's word for what it has seen; the hub compares what is proven.
+
+        Raises:
+            Refused: it said so before.
+        """
+        if peer.has_seen:
+            raise Refused("it said twice which head it has seen", code="malformed")
+        peer.has_seen = True
+        claim = self.claim(peer.user, seen)
+        if claim is None:
+            board.to_hub(messages.AuditEvent("head-unproven", now, {"user": peer.user}))
+        elif self.newest is None or self.newest.line != seen.line:
+            board.to_hub(claim)
 
     def came(self, line: str) -> messages.Head:
         """The hub's newest, as it goes to clients."""
