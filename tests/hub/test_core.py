@@ -10,7 +10,7 @@ import pytest
 from secure_ipp import limits
 from secure_ipp.audit import record as audit
 from secure_ipp.errors import EnvironmentProblem, ProtocolError, Refused
-from secure_ipp.hub.actions import Action, Adopted, InForce, Send, Stop, Write
+from secure_ipp.hub.actions import Action, Adopted, Compare, InForce, Send, Stop, Write
 from secure_ipp.hub.core import Hub
 from secure_ipp.store.memory import MemoryStore
 from secure_ipp.wire import messages
@@ -279,3 +279,22 @@ def test_s10_in_force_is_what_the_connected_scheduler_has_confirmed(running: Har
     assert not running.hub.in_force(4)
     running.hub.scheduler_joined(51, NOW)
     assert not running.hub.in_force(4), "another scheduler knows nothing of what an earlier one confirmed"
+
+
+# --- heads of the journal -----------------------------------------------------------------------------------------
+
+
+def test_a_head_is_told_at_once_and_to_the_next_scheduler(running: Harness) -> None:
+    assert sent(running.hub.head("line")) == [messages.Head("line")]
+    assert messages.Head("line") in sent(running.hub.scheduler_joined(8, NOW))
+
+
+def test_s17_what_a_client_has_seen_closes_the_doors_for_the_next_scheduler_too(running: Harness) -> None:
+    seen = messages.SeenHead("alice", 7, "h", 1)
+    assert running.handle(seen) == [Compare(seen)]
+    actions = running.hub.behind(seen, "a client has seen more", NOW)
+    assert [type(action) for action in actions] == [Write, Send]
+    assert written(actions) == [audit.Fork(at=NOW, user="alice", number=7, hash="h", reason="a client has seen more")]
+    [closed] = sent(actions)
+    assert isinstance(closed, messages.DoorsClosed)
+    assert closed in sent(running.hub.scheduler_joined(8, NOW))
