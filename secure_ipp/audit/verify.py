@@ -106,7 +106,8 @@ class Verifier:
         self.missing: dict[int, Finding] = {}  # by number: what was found to be missing before its line came
         self.opened = 0.0  # time of the first line that no checkpoint covers
         self.time = 0.0
-        self.allowed = -1  # retention may have removed lines up to here, on record
+        self.allowed = -1  # retention may have removed lines up to here: the next line, a checkpoint, sealed it
+        self.said = -1  # what the line before says of that; anybody can link such a line
         self.lost: list[tuple[int, int]] = []  # numbers that the issuer has declared lost
 
     def found(self, kind: str, number: int, text: str) -> Finding:
@@ -179,11 +180,12 @@ class Verifier:
         self.time = fields["at"]
         if fields["event"] in ("genesis", "checkpoint", "end", "renewed"):
             self.keys(line, fields, whole)
-        elif fields["event"] == "pruned":
-            self.allowed = max(self.allowed, fields["through"])
         elif fields["event"] in ("gap", "torn", "fork"):
             told = fields.get("reason") or f"{fields.get('bytes')} bytes of an unfinished line were cut off"
             report.notes.append(f"line {number} tells of a {fields['event']}: {told}")
+        if fields["event"] == "checkpoint" and whole and report.sealed == number:
+            self.allowed = max(self.allowed, self.said)
+        self.said = fields["through"] if fields["event"] == "pruned" else -1
 
     def link(self, number: int, fields: dict[str, Any]) -> bool:
         """Whether the line follows the one before."""

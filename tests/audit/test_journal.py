@@ -9,7 +9,8 @@ import stat
 import pytest
 
 from secure_ipp import limits
-from secure_ipp.audit import chain
+from secure_ipp.audit import chain, segments
+from secure_ipp.audit.record import Pruned
 from secure_ipp.audit.recovery import JournalBroken
 from secure_ipp.audit.retention import Keep, parse_keep
 from secure_ipp.audit.segments import NoJournal
@@ -202,6 +203,22 @@ def test_segments_that_nobody_said_were_pruned_are_missed(place, issuer):
     long_journal(place)
     sorted(place.journal_dir.glob("segment-*"))[0].unlink()
     assert "gap" in kinds(checked(place, issuer))
+
+
+def test_s20_a_record_of_retention_that_no_writer_sealed_hides_nothing(place, issuer):
+    """Somebody appends the words of retention, which anybody can link, and takes the oldest segments away."""
+    long_journal(place, segment_bytes=3000)
+    found = segments.segments(place.journal_dir)
+    gone = [path for _, path in found[:3]]
+    last = lines(place)[-1]["n"]
+    before = chain.hash_of(found[-1][1].read_bytes().splitlines()[-1])
+    forged = Pruned(at=START + 21, through=found[3][0] - 1, segments=3, policy="3")
+    with found[-1][1].open("ab") as file:
+        file.write(chain.linked([forged], chain.Place(last, before))[0])
+    segments.prune(place.journal_dir, gone)
+    assert "retention" in kinds(checked(place, issuer))
+    opened(place).close(START + 22)
+    assert "retention" in kinds(checked(place, issuer)), "nor when the next writer has sealed it with all the rest"
 
 
 @pytest.mark.parametrize("text", ["all", "1", "20", "90d"])
