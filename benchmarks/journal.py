@@ -95,6 +95,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     told = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="sipp-", dir="/tmp")).resolve()
+    os.environ["SECURE_IPP_HOME"] = str(directory / "client")  # where this process remembers heads
     clusters = [Cluster(kind, directory) for kind in ("batch", "each", "none")]
     started: list[Cluster] = []
     try:
@@ -113,9 +114,12 @@ def main() -> int:
                 f"{cluster.kind:8} {statistics.median(cluster.rates):9.0f} {max(cluster.rates):9.0f}"
                 f" {statistics.median(cluster.costs):12.1f} {cluster.on_record() / 1e6:7.1f}"
             )
-        batch, none = statistics.median(clusters[0].rates), statistics.median(clusters[2].rates)
-        print(f"with the journal {batch / none:.2f} of the rate without (at least {LEAST} is wanted)")
-        return 0 if batch / none >= LEAST else 1
+        # of rounds that followed each other at once, so that a noisy minute hits both
+        ratio = statistics.median(with_it / without for with_it, without in zip(
+            clusters[0].rates, clusters[2].rates, strict=True
+        ))
+        print(f"with the journal {ratio:.2f} of the rate without (at least {LEAST} is wanted)")
+        return 0 if ratio >= LEAST else 1
     finally:
         for cluster in started:
             cluster.stop()
