@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,11 +31,12 @@ class AgentPeer:
         counted: its key is good for a number of joins, so that the hub is asked whether it may join.
         waiting: what it said meanwhile; None: it may say what it likes.
         refusal: why it must go.
+        vacated: engines that it was asked to replace; who is announced next takes the first one's place.
     """
 
     __slots__ = (
         "counted", "engines", "instance", "limit", "present", "refusal", "refused_at", "session", "token", "user",
-        "waiting",
+        "vacated", "waiting",
     )
 
     def __init__(self, session: Any, user: str, limit: int, token: bytes = b"", *, counted: bool = False) -> None:
@@ -50,18 +51,24 @@ class AgentPeer:
         self.present = True
         self.engines: set[str] = set()
         self.refused_at = 0.0  # when a refused announcement of it last went on record
+        self.vacated: deque[Engine] = deque()
 
 
 class SessionKey:
-    """A key that an agent announced for one engine."""
+    """A key that an agent announced for one engine.
 
-    __slots__ = ("agent", "key", "user", "uuid")
+    Attributes:
+        place: the engine whose place it takes.
+    """
+
+    __slots__ = ("agent", "key", "place", "user", "uuid")
 
     def __init__(self, key: bytes, uuid: str, agent: AgentPeer) -> None:
         self.key = key
         self.uuid = uuid
         self.agent = agent
         self.user = agent.user
+        self.place: Engine | None = None
 
 
 def random_id() -> str:
@@ -183,7 +190,9 @@ class AgentDesk:
         if remembered is not None and remembered.agent != agent.user:
             return messages.Announced(key, "", "this key is another engine's")
         uuid = remembered.info.uuid if remembered is not None else self._new_id()
-        self.keys[key] = self._by_uuid[uuid] = SessionKey(key, uuid, agent)
+        self.keys[key] = self._by_uuid[uuid] = made = SessionKey(key, uuid, agent)
+        if agent.vacated and remembered is None:
+            made.place = agent.vacated.popleft()
         self._of_user[agent.user] = in_use + 1
         self._keys_differ = True
         agent.engines.add(uuid)
@@ -228,7 +237,8 @@ class AgentDesk:
     def _bury(self, death: messages.EngineDeath, now: float) -> None:
         """Wait a moment for its last words, which travel on another connection, if there still is one."""
         self._deaths[death.uuid] = (now + _DEATH_SECONDS, death)
-        if death.uuid in self._unconnected or self._board.engines.by_uuid(death.uuid) is None:
+        engine = self._board.engines.by_uuid(death.uuid)
+        if death.uuid in self._unconnected or engine is None or engine.replacing:
             self._conclude(death.uuid, now)
 
     def connection_lost(self, uuid: str, now: float) -> None:
@@ -278,12 +288,38 @@ class AgentDesk:
         self._recovery.declared_dead(uuid)
         if engine is None:
             return
+        engine.replacing = engine.replacing and known is not None and known.agent.present
         self._dispatch.engine_died(engine, started, reason, now)
         # the hub must know the ends before it forgets the engine: after a restart nobody else does
         for batch in self._board.records.batches():
             self._board.to_hub(batch)
         self._board.to_hub(messages.EngineLeft(uuid, reason[:1000]))
+        if not engine.replacing:
+            self._tell_of_end(engine, reason)
+
+    def _tell_of_end(self, engine: Engine, reason: str) -> None:
         self._board.tell_everyone(messages.Roster([], [engine.id], False, {engine.id: reason[:1000]}))
+
+    # --- replacing -------------------------------------------------------------------------------------------------
+
+    def replace(self, engine: Engine) -> bool:
+        """Have a fresh engine take the place of this one; False: its agent cannot be reached."""
+        agent = self.agent_of(engine)
+        if agent is None:
+            return False
+        agent.vacated.append(engine)
+        self._board.send_to(agent.session, messages.StopEngine(engine.uuid, True), None)
+        return True
+
+    def give_up(self, engine: Engine, now: float) -> None:
+        """Nobody came to take its place."""
+        reason = "it was to be replaced by a fresh one, which did not come"
+        engine.replacing = False
+        if engine.alive:
+            self.engine_gone(engine.uuid, reason, now)
+        else:
+            self._board.engines.remove(engine)
+            self._tell_of_end(engine, reason)
 
     # --- on behalf of clients --------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from secure_ipp.scheduler.outcomes import plain_error, without_engine
 from secure_ipp.scheduler.recovery import Recovery
 from secure_ipp.scheduler.returning import Returning
 from secure_ipp.scheduler.submission import Request, charge, make_task, tasks_of
-from secure_ipp.scheduler.task import TaskState
+from secure_ipp.scheduler.task import Task, TaskState
 from secure_ipp.wire import messages
 
 _encode = msgspec.msgpack.encode
@@ -266,7 +266,7 @@ class ClientDesk:
         tasks = [owner.live[task_id] for task_id in named if task_id in owner.live]
         if message.engines:
             wanted = set(message.engines)
-            tasks = [task for task in tasks if task.engine is not None and task.engine.id in wanted]
+            tasks = [task for task in tasks if _is_at(task, wanted)]
         asked: dict[Any, list[int]] = {}
         for task in tasks:
             engine = self._dispatch.abort(task, now)
@@ -306,3 +306,10 @@ class ClientDesk:
         if peer.asked + len(message.tasks) > limits.IDENTITY_TASKS:
             raise Refused("more ends were asked for than there can be tasks", code="quota")
         self._returning.attach(peer, list(dict.fromkeys(message.tasks)))
+
+
+def _is_at(task: Task, engines: set[int]) -> bool:
+    """Whether one of these engines has it, or is the one that it waits for."""
+    if task.engine is not None:
+        return task.engine.id in engines
+    return task.mode != "balanced" and task.places is not None and task.places <= engines

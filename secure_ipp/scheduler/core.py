@@ -22,9 +22,11 @@ from secure_ipp.scheduler.dismissal import EXPIRED, REVOKED, Dismissal
 from secure_ipp.scheduler.dispatch import Dispatch
 from secure_ipp.scheduler.engine_desk import EngineDesk
 from secure_ipp.scheduler.engines import Engine
+from secure_ipp.scheduler.handover import Handover
 from secure_ipp.scheduler.heads import Heads
 from secure_ipp.scheduler.recovery import Recovery
 from secure_ipp.scheduler.returning import Returning
+from secure_ipp.scheduler.tenancy import Tenancy
 from secure_ipp.scheduler.tickets import Tickets
 from secure_ipp.wire import messages
 
@@ -50,11 +52,15 @@ class Core:
     ) -> None:
         self.board = Board(send=send, to_hub=to_hub, tickets=Tickets(ticket_key), scheme=scheme, rng=rng)
         self.recovery = Recovery(self.board, now)
-        self.dispatch = Dispatch(self.board)
+        self.tenancy = Tenancy()
+        self.dispatch = Dispatch(self.board, self.tenancy)
         self.returning = Returning(self.board, self.dispatch, self.recovery)
         self.clients = ClientDesk(self.board, self.dispatch, self.recovery, self.returning)
-        self.engines = EngineDesk(self.board, self.dispatch, self.recovery, self.returning)
         self.agents = AgentDesk(self.board, self.dispatch, self.recovery, keys_changed, new_id, own_keys)
+        self.handover = Handover(
+            self.board, self.dispatch.placing, self.tenancy, self.agents.replace, self.agents.give_up
+        )
+        self.engines = EngineDesk(self.board, self.dispatch, self.recovery, self.returning, self.handover, self.tenancy)
         self.dismissal = Dismissal(self.board, self.dispatch)
         self.grants: dict[str, messages.GrantInfo] = {}
         self._expired: set[str] = set()  # of those
@@ -172,7 +178,8 @@ class Core:
             known = self.agents.key_of(uuid)
             if known is None or engine is not None:
                 raise Refused("an engine reported twice, or was declared dead", code="declared-dead")
-            reported = self.engines.report(session, uuid, known.key, known.user, message, now)
+            reported = self.engines.report(session, known, message, now)
+            self.handover.evict([reported], now)
             for user in {task.owner for task in reported.outstanding.values()}:
                 why = self.stands(user)
                 if why is not None:  # revoked while no scheduler was there
@@ -262,7 +269,7 @@ class Core:
             peer.questions = 0
         board.records.hub_is_new()
         self.flush_records()  # the ends on engines that have left, before the roster without them
-        board.to_hub(messages.HubRoster([engine.record for engine in board.engines]))
+        board.to_hub(messages.HubRoster([engine.record for engine in board.engines if engine.alive]))
         for lookup in self.recovery.hub_is_new():
             board.to_hub(lookup)
         self.agents.ask_again()
@@ -322,6 +329,7 @@ class Core:
 
     def judge(self, now: float) -> None:
         """Rights are those of now (S14); who has no grant in force any more loses its tasks and engines (S17)."""
+        self.handover.judge(self.grants, self.stands, now)
         for peer in self._peers.values():
             peer.rights = self._rights(peer.user)
             self.clients.allowance(peer)
@@ -358,6 +366,7 @@ class Core:
         """After each batch of events."""
         self.clients.recover(now)
         self.dispatch.turn(now)
+        self.handover.turn(now)
         self.agents.turn()
         lookups = self.recovery.lookups()
         if lookups:
@@ -381,9 +390,8 @@ class Core:
     def status(self) -> messages.SchedulerStatus:
         """What the hub shows; the process adds clients and the gate."""
         running = sum(engine.load for engine in self.board.engines)
-        waiting = len(self.dispatch.waiting) + len(self.dispatch.reserved)
         return messages.SchedulerStatus(
-            [], waiting, running, self.board.done, 0, self.recovery.recovering
+            [], len(self.dispatch.placing), running, self.board.done, 0, self.recovery.recovering
         )
 
     def _audit(self, event: str, at: float, **details: str) -> None:

@@ -16,9 +16,10 @@ from secure_ipp.scheduler.board import Board
 from secure_ipp.scheduler.dependencies import Ended, Verdict, Waits
 from secure_ipp.scheduler.engines import Engine
 from secure_ipp.scheduler.outcomes import ABORTED, outcome_of, plain_error, some
+from secure_ipp.scheduler.placing import Placing
 from secure_ipp.scheduler.relay import Relay
 from secure_ipp.scheduler.task import Task, TaskState
-from secure_ipp.scheduler.waiting import Places, Reserved, Waiting
+from secure_ipp.scheduler.tenancy import Tenancy
 from secure_ipp.wire import messages
 from secure_ipp.wire.messages import ErrorInfo, Status
 
@@ -29,17 +30,16 @@ _END = {"ok": TaskState.OK, "error": TaskState.ERROR, "aborted": TaskState.ABORT
 class Dispatch:
     """Places tasks and ends them."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, tenancy: Tenancy) -> None:
         self._board = board
+        self._tenancy = tenancy
         self.relay = Relay(board)
-        self.waiting = Waiting()
-        self.reserved = Reserved()
+        self.placing = Placing(board, tenancy, self._assign, self.fail)
+        self._put_shared = self.placing.shared.waiting.put
         self._blocked: dict[tuple[str, str], dict[Task, None]] = {}  # (owner, id) -> tasks that depend on it
         self._deadlines: dict[Task, None] = {}
         self._ends: deque[tuple[str, str, Ended]] = deque()
         self._settling = False
-        self._recall_due = False
-        self._reserved_first = True
 
     # --- in ----------------------------------------------------------------------------------------------
 
@@ -47,7 +47,7 @@ class Dispatch:
         """A new balanced task."""
         if not (task.after or task.follow or task.targets):
             self._enter(task)
-            self.waiting.put(task)
+            self.placing.put(task) if self._tenancy.apart else self._put_shared(task)
             return
         owner = self._board.owner(task.owner)
         try:
@@ -74,6 +74,8 @@ class Dispatch:
     def accept_direct(self, task: Task, engine: Engine | None, engine_id: int, now: float) -> None:
         """A task for one engine; it goes there at once."""
         self._enter(task)
+        if self._tenancy.apart and engine is not None and not self.placing.direct(task, engine):
+            return
         if engine is None or not engine.alive:
             self.fail(task, "EngineError", f"there is no engine {engine_id}; it may have died or been stopped", now)
             return
@@ -116,7 +118,7 @@ class Dispatch:
         self._wait(task)
 
     def _wait(self, task: Task, *, first: bool = False) -> None:
-        (self.reserved if task.constrained else self.waiting).put(task, first=first)
+        self.placing.put(task, first=first)
 
     def _unblock(self, task: Task) -> None:
         """It waits for no other task any more."""
@@ -133,61 +135,16 @@ class Dispatch:
 
     def turn(self, now: float) -> None:
         """Give out what can be given; called once after each batch of events."""
-        engines = self._board.engines
-        for engine_id in engines.freed():
-            self.reserved.changed(engine_id)
-        due = deque(self.reserved.due())
-        while due and (
-            self._place_one(self._reserved_first, due, now) or self._place_one(not self._reserved_first, due, now)
-        ):
-            self._reserved_first = not self._reserved_first  # in turn, so that neither kind starves the other
-        while self._place_waiting(now):
-            pass
-        if self._recall_due and not len(self.waiting):
-            self._recall_due = False
-            self._recall()
-
-    def _place_one(self, reserved: bool, due: deque[Places], now: float) -> bool:
-        """Place a task of this kind; False: none can be placed."""
-        while reserved and due:
-            if self._place_reserved(due[0], now):
-                due.rotate(-1)
-                return True
-            due.popleft()
-        return not reserved and self._place_waiting(now)
-
-    def _place_waiting(self, now: float) -> bool:
-        """Place the next task that any engine may run; False: there is none, or no room."""
-        engine = self._board.engines.with_room() if len(self.waiting) else None
-        task = self.waiting.next() if engine is not None else None
-        if engine is None or task is None:
-            return False
-        self._assign(task, engine, now)
-        return True
-
-    def _place_reserved(self, places: Places, now: float) -> bool:
-        """Place one task of those bound to these places; whether there may be more."""
-        engines = self._board.engines
-        if self.reserved.empty(places):
-            return False
-        engine = engines.with_room_among(places)
-        if engine is None and (engines.allowed(places) or (places[0] is None and not len(engines))):
-            return False  # busy; or the first engine may still come
-        task = self.reserved.next(places)
-        if task is None:
-            return False
-        if engine is not None:
-            self._assign(task, engine, now)
-        elif task.targets and not task.follow and not task.excluded:
-            self.fail(task, "EngineError", f"none of the engines {some(task.targets)} is there", now)
-        else:
-            self.fail(task, "ImpossibleDependency", "no engine that is there may run it", now)
-        return True
+        self.placing.turn(now)
 
     def _assign(self, task: Task, engine: Engine, now: float) -> None:
         board = self._board
         task.to(_ASSIGNED)
         owner, task_id, attempt, function = task.owner, task.id, task.attempt, task.function
+        if self._tenancy.apart:
+            self.placing.occupy(engine, self._tenancy.of(owner), now)
+            if task.mode != "balanced":
+                engine.visitors.add(owner)
         number = engine.take(task)
         if function and (owner, function) not in engine.functions:
             self.ensure_function(engine, owner, function)
@@ -219,30 +176,6 @@ class Dispatch:
         engine.sent(owner, digest)
         board.send_to(engine.session, messages.EngineFunction(owner, digest, code), None)
 
-    def _recall(self) -> None:
-        """Take queued tasks back for engines that have nothing to do."""
-        idle = self._board.engines.idle()
-        wanting = len(idle)
-        for engine in self._board.engines.worth_recalling() if idle else ():
-            if wanting <= 0:
-                return
-            queued = [
-                number for number, task in engine.outstanding.items()
-                if task.mode == "balanced" and not task.recalling and not task.aborting
-            ]
-            numbers = queued[1:] if engine.load == len(queued) else queued
-            numbers = [number for number in numbers if engine.outstanding[number].runs_on(idle)]
-            numbers = numbers[-max(wanting, (len(numbers) + 1) // 2):]
-            for number in numbers:
-                engine.outstanding[number].recalling = True
-            if numbers:
-                wanting -= len(numbers)
-                self._board.send_to(engine.session, messages.Cancel(numbers), None)
-
-    def recall_later(self) -> None:
-        """An engine has nothing to do, or another is stuck in a long task."""
-        self._recall_due = True
-
     # --- back from engines ---------------------------------------------------------------------------------
 
     def take_back(self, engine: Engine, number: int) -> Task | None:
@@ -253,7 +186,7 @@ class Dispatch:
                 self.relay.body_dropped(task)
             self._board.engines.offer(engine)
             if engine.load == 0:
-                self.recall_later()
+                self.placing.recall_later()
         return task
 
     def given_back(self, engine: Engine, number: int, now: float) -> None:
@@ -295,7 +228,7 @@ class Dispatch:
             started: the highest number it had started; None: nobody knows.
         """
         board = self._board
-        board.engines.remove(engine)
+        board.engines.vacate(engine) if engine.replacing else board.engines.remove(engine)
         anew: list[Task] = []
         for number, task in list(engine.outstanding.items()):
             engine.give_back(number)
@@ -356,7 +289,7 @@ class Dispatch:
         if task.waits is not None:
             self._unblock(task)
         if task.queued is not None:
-            self.reserved.withdraw(task) if task.constrained else self.waiting.withdraw(task)
+            self.placing.withdraw(task)
         if session is not None:
             session.discharge(task.id)
         if task.charge is not None and task.charge.left:

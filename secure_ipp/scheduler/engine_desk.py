@@ -10,13 +10,16 @@ from typing import Any
 
 from secure_ipp import limits
 from secure_ipp.errors import Refused
+from secure_ipp.scheduler.agent_desk import SessionKey
 from secure_ipp.scheduler.board import Board
 from secure_ipp.scheduler.dispatch import Dispatch
 from secure_ipp.scheduler.engines import Engine
+from secure_ipp.scheduler.handover import Handover
 from secure_ipp.scheduler.quota import body_bytes
 from secure_ipp.scheduler.recovery import Recovery
 from secure_ipp.scheduler.returning import Returning
 from secure_ipp.scheduler.task import Task, TaskState
+from secure_ipp.scheduler.tenancy import NOBODY, SHARED, UNKNOWN, Tenancy
 from secure_ipp.scheduler.tickets import check_same
 from secure_ipp.wire import messages
 
@@ -26,32 +29,46 @@ _OUTPUT_CHARS = limits.OUTPUT_BYTES_PER_TASK + limits.OUTPUT_EVENT_BYTES  # and 
 class EngineDesk:
     """Handles `messages.FromEngine`."""
 
-    def __init__(self, board: Board, dispatch: Dispatch, recovery: Recovery, returning: Returning) -> None:
+    def __init__(
+        self, board: Board, dispatch: Dispatch, recovery: Recovery, returning: Returning, handover: Handover,
+        tenancy: Tenancy,
+    ) -> None:
         self._board = board
         self._dispatch = dispatch
+        self._handover = handover
+        self._tenancy = tenancy
         self._recovery = recovery
         self._returning = returning
 
     # --- reports ---------------------------------------------------------------------------------------------
 
-    def report(self, session: Any, uuid: str, key: bytes, agent: str, message: messages.Report, now: float) -> Engine:
+    def report(self, session: Any, known: SessionKey, message: messages.Report, now: float) -> Engine:
         """An engine is there, or back: it gets its place and what it holds is taken over.
 
         Raises:
             Refused: it says that it holds what it was never given.
         """
+        uuid, place = known.uuid, known.place
         self._check_report(uuid, message)
         board = self._board
         remembered = self._recovery.by_uuid(uuid)
-        if remembered is not None and board.engines.get(remembered.info.id) is None:
+        if place is not None and (place.alive or board.engines.get(place.id) is not place):
+            place = None  # given up meanwhile
+        if place is not None:
+            board.engines.remove(place)
+            engine_id = place.id
+        elif remembered is not None and board.engines.get(remembered.info.id) is None:
             engine_id = remembered.info.id
         else:
             engine_id = board.engines.free_id(message.wanted_id)
         record = messages.EngineRecord(
-            messages.EngineInfo(engine_id, uuid, message.host[: limits.HOST_CHARS], message.pid), key, agent,
-            message.reads_cluster_dir, message.reads_join_file,
+            messages.EngineInfo(engine_id, uuid, message.host[: limits.HOST_CHARS], message.pid), known.key, known.user,
+            message.reads_cluster_dir, message.reads_join_file, self._tenant(remembered, now),
         )
         engine = Engine(engine_id, record, session)
+        if self._tenancy.apart:
+            engine.tenant, engine.held_since = record.tenant, now
+            engine.visitors = {live.owner for live in message.live} | ({record.tenant} - {NOBODY})
         engine.next_number = message.highest + 1
         unwanted = [live.number for live in message.live if not self._adopt(engine, live, now)]
         engine.owed = set(message.finished)
@@ -60,12 +77,23 @@ class EngineDesk:
         if unwanted:
             board.send_to(session, messages.Cancel(unwanted), None)
         board.to_hub(messages.EngineJoined(record))
+        if place is not None and place.heir != NOBODY:
+            self._dispatch.placing.occupy(engine, place.heir, now)  # before somebody else is quicker
         board.tell_everyone(messages.Roster([record.info], []))
         if not engine.owed:
             self._recovery.reported(uuid)
         if engine.load == 0:
-            self._dispatch.recall_later()
+            self._dispatch.placing.recall_later()
         return engine
+
+    def _tenant(self, remembered: messages.EngineRecord | None, now: float) -> str:
+        """Whose work it has held, by the hub's word alone: who has run code there may have taught it to lie."""
+        if remembered is None:
+            return NOBODY  # its key was never good for anything before
+        tenant = remembered.tenant
+        if tenant not in (NOBODY, SHARED) and not self._tenancy.apart:
+            self._handover.separate(now)
+        return tenant if tenant != NOBODY or not self._tenancy.apart else UNKNOWN
 
     def _check_report(self, uuid: str, message: messages.Report) -> None:
         numbers = [live.number for live in message.live]
@@ -152,7 +180,7 @@ class EngineDesk:
             task.to(TaskState.STARTED)
             engine.slow = True
             if engine.load > 1:
-                self._dispatch.recall_later()
+                self._dispatch.placing.recall_later()
 
     def cancelled(self, engine: Engine, message: messages.Cancelled, now: float) -> None:
         """Assignments that it was asked to give back, and has not started.

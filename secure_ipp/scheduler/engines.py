@@ -15,6 +15,7 @@ from typing import Any
 
 from secure_ipp import limits
 from secure_ipp.scheduler.task import Task
+from secure_ipp.scheduler.tenancy import NOBODY
 from secure_ipp.scheduler.waiting import Places
 from secure_ipp.wire.messages import EngineInfo, EngineRecord
 
@@ -28,8 +29,9 @@ class Engine:
     """One engine: its place, its session and its assignments."""
 
     __slots__ = (
-        "agent", "alive", "done", "functions", "id", "key", "load", "next_number", "outstanding", "owed", "pace",
-        "record", "results", "session", "slow", "uuid", "wanted", "window",
+        "agent", "alive", "done", "former", "functions", "heir", "held_since", "id", "idle_number", "idle_since", "key",
+        "load", "next_number", "outstanding", "owed", "pace", "record", "replacing", "results", "session", "slow",
+        "tenant", "until", "uuid", "visitors", "wanted", "window",
     )
 
     def __init__(self, engine_id: int, record: EngineRecord, session: Any) -> None:
@@ -51,6 +53,13 @@ class Engine:
         self.done: dict[str, int] = {}  # tasks it has run, by owner
         self.pace = 0.0  # seconds a task; 0: none seen
         self.window = limits.PREFETCH_MIN
+        self.tenant = NOBODY  # whose work it may hold; while all share engines it is not looked at
+        self.held_since = self.idle_since = 0.0  # since when it has that tenant, and has had nothing to do
+        self.idle_number = 0  # its next assignment's number then
+        self.visitors: set[str] = set()  # identities that sent it direct tasks: whom its namespace concerns
+        self.former = self.heir = NOBODY  # of one that leaves: whose it was, and for whom the next one is
+        self.until = 0.0  # of one that leaves: when it is replaced at the latest; 0: when it has nothing to do
+        self.replacing = False  # its agent was asked for a fresh one in its place
 
     @property
     def info(self) -> EngineInfo:
@@ -107,7 +116,8 @@ class EngineRoom:
         self._by_id: dict[int, Engine] = {}
         self._by_uuid: dict[str, Engine] = {}
         self._all: list[Engine] = []
-        self._heap: list[tuple[int, int, Engine]] = []
+        self._heap: list[tuple[int, int, Engine]] = []  # of nobody's; of all, while all share engines
+        self._heaps: dict[str, list[tuple[int, int, Engine]]] = {}  # of each tenant's
         self._order = itertools.count()
         self._next_id = 0
         self._expected_ids: set[int] = set()
@@ -152,10 +162,15 @@ class EngineRoom:
         self.expect_no_more(engine.id)
         self.offer(engine)
 
+    def vacate(self, engine: Engine) -> None:
+        """It is gone, and another one will have its place."""
+        engine.alive = False
+        del self._by_uuid[engine.uuid]
+
     def remove(self, engine: Engine) -> None:
         engine.alive = False
         del self._by_id[engine.id]
-        del self._by_uuid[engine.uuid]
+        self._by_uuid.pop(engine.uuid, None)
         self._all.remove(engine)
         self._freed[engine.id] = engine
 
@@ -176,13 +191,15 @@ class EngineRoom:
         load = engine.load
         if load >= engine.window or not engine.alive:
             return
-        heap, entry = self._heap, (load, next(self._order), engine)
+        tenant = engine.tenant
+        heap = self._heaps.setdefault(tenant, []) if tenant else self._heap
+        entry = (load, next(self._order), engine)
         if heap and heap[0][2] is engine:
             heapq.heapreplace(heap, entry)  # what stood there is out of date
             return
         heapq.heappush(heap, entry)
         if len(heap) > 4 * len(self._by_id) + 256:
-            self._rebuild()
+            self._rebuild(heap, tenant)
 
     def with_room(self) -> Engine | None:
         """Whom to give the next task that any engine may run."""
@@ -204,14 +221,40 @@ class EngineRoom:
         room = [engine for engine in self._all if engine.load < engine.window]
         return self._rng.choice(room) if room else None
 
-    def with_room_among(self, places: Places) -> Engine | None:
-        """Whom to give a task that not every engine may run; None: nobody now."""
+    def with_room_for(self, tenant: str) -> Engine | None:
+        """The same, where identities are kept apart: one of the tenant's, or one that nobody has had."""
+        if self._scheme == "plainrandom":
+            room = [e for e in self._all if e.tenant in (tenant, NOBODY) and e.load < e.window]
+            return self._rng.choice(room) if room else None
+        own = self._least(self._heaps.get(tenant, []), tenant)
+        if own is not None and own.load == 0:
+            return own
+        return self._least(self._heap, NOBODY) or own
+
+    def _least(self, heap: list[tuple[int, int, Engine]], tenant: str) -> Engine | None:
+        while heap:
+            load, _, engine = heap[0]
+            if engine.alive and engine.load == load and load < engine.window and engine.tenant == tenant:
+                return engine
+            heapq.heappop(heap)
+        return None
+
+    def with_room_among(self, places: Places, tenant: str | None = None) -> Engine | None:
+        """Whom to give a task that not every engine may run, of this tenant if one is named; None: nobody now."""
         room = [engine for engine in self.allowed(places) if engine.load < engine.window]
+        if tenant is not None:
+            room = [engine for engine in room if engine.tenant in (tenant, NOBODY)]
         if not room:
             return None
         if self._scheme == "plainrandom":
             return self._rng.choice(room)
         return min(room, key=lambda engine: engine.load)
+
+    def forget_tenants(self) -> None:
+        """Those without an engine."""
+        there = {engine.tenant for engine in self._all}
+        for tenant in self._heaps.keys() - there:
+            del self._heaps[tenant]
 
     def allowed(self, places: Places) -> list[Engine]:
         """Engines that may run what is bound to these places, busy or not."""
@@ -231,11 +274,12 @@ class EngineRoom:
     def idle(self) -> list[Engine]:
         return [engine for engine in self._all if engine.load == 0]
 
-    def _rebuild(self) -> None:
-        self._heap = [
-            (engine.load, next(self._order), engine) for engine in self._all if engine.load < engine.window
+    def _rebuild(self, heap: list[tuple[int, int, Engine]], tenant: str) -> None:
+        heap[:] = [
+            (engine.load, next(self._order), engine) for engine in self._all
+            if engine.load < engine.window and engine.tenant == tenant
         ]
-        heapq.heapify(self._heap)
+        heapq.heapify(heap)
 
 
 SCHEMES = ("leastload", "plainrandom")

@@ -104,6 +104,10 @@ class Reserved:
             return True
         return waiting is None
 
+    def places(self) -> list[Places]:
+        """Those for which somebody waits."""
+        return [places for places, waiting in self._waiting.items() if len(waiting)]
+
     def changed(self, engine_id: int) -> None:
         """An engine has room, or is gone: who waits for it is looked at in the next turn."""
         if self._waiting:

@@ -298,7 +298,7 @@ def check(world: World) -> None:
     live = sum(len(owner.live) for owner in board.owners.values())
     placed = sum(engine.load for engine in board.engines)
     blocked = {task for waiters in world.core.dispatch._blocked.values() for task in waiters}
-    queued = len(world.core.dispatch.waiting) + len(world.core.dispatch.reserved)
+    queued = len(world.core.dispatch.placing)
     assert live == placed + len(blocked) + queued
     for message in world.to_hub:
         assert len(encode_message(message)) < limits.MAX_FRAME_BYTES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from secure_ipp import limits
@@ -37,7 +39,7 @@ def test_balanced_tasks_fill_windows_and_the_rest_waits(scheme: str) -> None:
     for number in range(20):
         client.submit(f"t{number}")
     assert [len(engine.tasks) for engine in engines] == [limits.PREFETCH_MIN] * 3
-    assert len(world.core.dispatch.waiting) == 20 - 3 * limits.PREFETCH_MIN
+    assert len(world.core.dispatch.placing.shared.waiting) == 20 - 3 * limits.PREFETCH_MIN
     while world.core.board.owner("alice").live:
         for engine in engines:
             if engine.start():
@@ -197,7 +199,7 @@ def test_aborted_tasks_leave_nothing_in_the_queues() -> None:
     for number in range(500):
         client.submit(f"t{number}")
         client.say(messages.Abort(1, [f"t{number}"]))
-    waiting = world.core.dispatch.waiting
+    waiting = world.core.dispatch.placing.shared.waiting
     assert len(waiting) == 0
     assert sum(map(len, waiting._queues.values())) <= 200
     (engine,) = world.engines(1)
@@ -206,7 +208,8 @@ def test_aborted_tasks_leave_nothing_in_the_queues() -> None:
     for number in range(500):
         client.say(messages.Abort(1, [f"r{number}"]))
     engine.drain()
-    assert len(world.core.dispatch.reserved) == 0 and not world.core.dispatch.reserved._waiting
+    reserved = world.core.dispatch.placing.shared.reserved
+    assert len(reserved) == 0 and not reserved._waiting
 
 
 def test_many_waiting_tasks_for_one_engine_cost_nothing_while_it_is_busy() -> None:
@@ -219,10 +222,10 @@ def test_many_waiting_tasks_for_one_engine_cost_nothing_while_it_is_busy() -> No
     looked = 0
     original = world.core.board.engines.with_room_among
 
-    def count(places: object) -> object:
+    def count(*args: Any) -> object:
         nonlocal looked
         looked += 1
-        return original(places)  # type: ignore[arg-type]
+        return original(*args)
 
     world.core.board.engines.with_room_among = count  # type: ignore[assignment,method-assign]
     for number in range(100):

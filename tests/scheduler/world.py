@@ -25,10 +25,13 @@ BIG = [300_000]
 _TAKEN = (messages.Assign, messages.Cancel, messages.Kept, messages.Registered)
 
 
-def grant(user: str, rights: list[str] | None = None, key: bytes = b"") -> messages.GrantInfo:
+def grant(
+    user: str, rights: list[str] | None = None, key: bytes = b"", *, own: bool = False, parent: str = "",
+) -> messages.GrantInfo:
     role = "agent" if user.startswith(HOST) else "client"
     given = ["join"] if role == "agent" else RIGHTS if rights is None else rights
-    return messages.GrantInfo(user, user, role, key or hashlib.sha256(user.encode()).digest(), given, 0.0)
+    made = messages.GrantInfo(user, user, role, key or hashlib.sha256(user.encode()).digest(), given, 0.0)
+    return msgspec.structs.replace(made, tenancy="own" if own else "shared", parent=parent)
 
 
 def code_of(function: bytes) -> bytes:
@@ -196,6 +199,18 @@ class SimAgent:
         engine.report(**report)
         engine.receive()
         return engine
+
+    def obey(self) -> list[SimEngine]:
+        """End the engines that it was asked to end, and make those that take their places."""
+        made = []
+        for order in self.sink.take(messages.StopEngine):
+            engine = next((engine for engine in self.engines if engine.uuid == order.uuid), None)
+            if engine is not None and engine.alive:
+                self.engines.remove(engine)
+                engine.die()
+                if order.restart:
+                    made.append(self.engine())
+        return made
 
     def leave(self) -> None:
         self.world.core.agents.left(self.peer, "gone", self.world.now)

@@ -46,6 +46,7 @@ class EngineRecord(Message, frozen=True):
     agent: UserId  # grant id of the join key
     reads_cluster_dir: bool = False
     reads_join_file: bool = False
+    tenant: UserId = ""  # whose work it has held (S27): an identity's, "shared", or empty: nobody's that is known
 
 
 class ClientRecord(Message, frozen=True):
