@@ -1,4 +1,4 @@
-"""kill -9 before, after and in the middle of every system call by which the journal changes the disk (S20).
+"""kill -9 between any two of the system calls by which the journal changes the disk, and within every write (S20).
 
 A child process does some work on a journal and kills itself at the k-th call, for every k there is.  Whatever k was:
 the journal is whole by the verifier, it can be gone on with, and holds every record whose write had returned.
@@ -75,13 +75,11 @@ def _arm(k: int, how: str) -> None:
     def wrapped(name):
         def call(*args, **options):
             nonlocal count
-            if name == "open" and not args[1] & os.O_CREAT:
+            if (name == "open" and not args[1] & os.O_CREAT) or (how == "within" and name != "write"):
                 return _REAL[name](*args, **options)
             count += 1
             if count == k:
-                if how == "after":
-                    _REAL[name](*args, **options)
-                elif how == "within" and name == "write":
+                if how == "within":
                     _REAL[name](args[0], bytes(args[1])[: len(args[1]) // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
             return _REAL[name](*args, **options)
@@ -92,7 +90,7 @@ def _arm(k: int, how: str) -> None:
         setattr(os, name, wrapped(name))
 
 
-@pytest.mark.parametrize("how", ["before", "within", "after"])
+@pytest.mark.parametrize("how", ["before", "within"])
 @pytest.mark.parametrize("work", [write_some, renew_it])
 def test_s20_killed_at_every_write(quick, how, work):
     issuer = IssuerKey.generate()
@@ -116,6 +114,6 @@ def test_s20_killed_at_every_write(quick, how, work):
         assert all(kept.get(number) == "tasks_ended" for number in said if number > report.pruned), (k, said)
         shutil.rmtree(home)
         if not died:
-            assert k > 10
+            assert k > (10 if how == "before" else 3)
             return
     raise AssertionError("the work never ended")
