@@ -199,6 +199,16 @@ class KeyRotated(AuditRecord, frozen=True, tag="key_rotated"):
     old_fingerprint: str = ""
 
 
+class ServerKeyStated(AuditRecord, frozen=True, tag="server_key_stated"):
+    """The issuer stated which keys the doors have: a next one was announced, withdrawn, or took its place."""
+
+    version: int
+    number: int  # of the statement
+    fingerprint: str  # of the current public key
+    next_fingerprint: str = ""  # empty: no rotation is announced
+    former_fingerprint: str = ""  # of the key that was given up or withdrawn last
+
+
 class GrantRevoked(AuditRecord, frozen=True, tag="grant_revoked"):
     """A key's life ends."""
 

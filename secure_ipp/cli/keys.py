@@ -19,7 +19,7 @@ from secure_ipp.cli.options import EXIT_CODES_HELP
         "show": ("secure_ipp.cli.keys_show:show", "Show one identity, or a capability file."),
         "revoke": ("secure_ipp.cli.keys_change:revoke", "Take identities away."),
         "renew": ("secure_ipp.cli.keys_change:renew", "Give an identity another end."),
-        "rotate": ("secure_ipp.cli.keys_change:rotate", "Give an identity a new key."),
+        "rotate": ("secure_ipp.cli.keys_rotate:rotate", "Give an identity, or the server, a new key."),
         "request": ("secure_ipp.cli.keys_request:request", "Make a key here, and ask a cluster's owner to let it in."),
         "approve": ("secure_ipp.cli.keys_issue:approve", "Grant a request."),
         "accept": ("secure_ipp.cli.keys_request:accept", "Join the owner's answer to the key that was made here."),

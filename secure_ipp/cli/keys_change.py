@@ -1,4 +1,4 @@
-"""``secure-ipp keys revoke``, ``renew`` and ``rotate``: what becomes of an identity after it was issued."""
+"""``secure-ipp keys revoke`` and ``renew``: what becomes of an identity after it was issued."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import click
 
 from secure_ipp.cli.keys_issue import compare, tell_issued
 from secure_ipp.cli.keys_said import force_facts, force_words
-from secure_ipp.cli.keys_seal import to_option
 from secure_ipp.cli.options import cluster_options, json_option, run_safely, show_json
-from secure_ipp.errors import UsageError
 from secure_ipp.keys.places import ClusterPlace
 
 
@@ -85,44 +83,3 @@ def renew(
     from secure_ipp.cluster.owner_keys import renew as renew_key
 
     tell_issued(place, renew_key(name, expires, out=out, file=file, ssh=ssh, cluster=place), as_json)
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  secure-ipp keys rotate ada --out ada-2.json
-  secure-ipp keys rotate engines --out new-engine.json
-  secure-ipp keys rotate ada --request ada-2.request --out ada-2.answer
-""",
-)
-@click.argument("name", metavar="NAME|FINGERPRINT")
-@run_safely
-@cluster_options
-@click.option("--out", required=True, metavar="FILE", help="The new capability file; with --request, the new answer.")
-@click.option("--request", default=None, metavar="REQUEST", help="Of the holder, who made the new key.")
-@click.option("--fingerprint", default="", metavar="KEY", help="With --request: that its maker told you.")
-@click.option("--yes", is_flag=True, help="With --request: ask nothing; you have compared the fingerprint.")
-@click.option("--ssh", metavar="ROUTE", default="", help="user@host:port, to stand in the file.")
-@to_option
-@json_option
-def rotate(
-    name: str, place: ClusterPlace, out: str, request: str | None, fingerprint: str, yes: bool, ssh: str, to: str,
-    as_json: bool,
-) -> None:
-    """Give an identity a new key; what it may do, and what is its own, stays.
-
-    The old key is refused from then on and never comes back, and what its holder handed on ends with it. Of an engine
-    key, hosts that joined with the old one have to join with the new file.
-    """
-    from secure_ipp.cluster.owner_keys import rotate as rotate_key
-    from secure_ipp.keys.requests import read_request
-
-    if request is None and (fingerprint or yes):
-        raise UsageError("there is no request whose fingerprint could be compared", "name it: --request REQUEST")
-    if request is not None and not fingerprint:
-        fingerprint = read_request(request).public_key.fingerprint
-        if not yes:
-            compare(f"Is {fingerprint} what its maker tells you?", "--fingerprint KEY, or --yes", as_json)
-    tell_issued(
-        place, rotate_key(name, out, request=request, fingerprint=fingerprint, ssh=ssh, to=to, cluster=place), as_json
-    )

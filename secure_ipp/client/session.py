@@ -27,6 +27,7 @@ from secure_ipp.client.receiver import Receiver
 from secure_ipp.client.tasks import Call, Task
 from secure_ipp.errors import ControllerUnreachable
 from secure_ipp.keys.capability import Capability
+from secure_ipp.keys.seen_doors import known_doors
 from secure_ipp.payload.objects import Trust
 from secure_ipp.wire import messages
 from secure_ipp.wire.connection import Connection
@@ -52,6 +53,7 @@ class Session:
 
     def __init__(self, capability: Capability, trust: Trust, *, remembers: bool = True) -> None:
         self.capability = capability
+        self.doors = known_doors(capability, remembers=remembers)
         self.trust: Trust = trust
         self._ending = Ending(capability)
         self.ends_soon = ""  # at the start: what its user should know
@@ -79,7 +81,7 @@ class Session:
         receiver, capability = self.receiver, self.capability
         self.ends_soon, self._look_again = self._ending.look(time.time())
         receiver.connection = Connection(
-            self._loop, doors=capability.door, server_key=capability.server_key, keys=capability.keys, role="client",
+            self._loop, doors=capability.door, server_key=self.doors, keys=capability.keys, role="client",
             receives=messages.ToClient, handler=receiver, first_patience=timeout,
             patience=limits.AGENT_PATIENCE_SECONDS,
         )

@@ -95,7 +95,7 @@ def _supervise(place: ClusterPlace, bootstrap: SupervisorBootstrap, tell: Callab
             Child(
                 SCHEDULER, module_command("secure_ipp.scheduler"),
                 lambda: scheduler_bootstrap(
-                    place, server, secrets, log_level=level, bind=bind, client_port=client_port,
+                    place, load_server(place), secrets, log_level=level, bind=bind, client_port=client_port,
                     engine_port=engine_port, scheme=bootstrap.scheme,
                 ),
                 place.dir, place.home,

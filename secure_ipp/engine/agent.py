@@ -38,6 +38,7 @@ from secure_ipp.engine.shared_page import SharedPage
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.keys.capability import Capability, parse_capability
 from secure_ipp.keys.curve import KeyPair
+from secure_ipp.keys.known_doors import KnownDoors
 from secure_ipp.wire import messages
 from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.loop import Loop
@@ -72,8 +73,11 @@ class Agent:
         self._spawn = SpawnNursery(loop, self)
         self._nurseries: dict[str, Nursery] = {}
         self._channels: dict[str, _Channel] = {}
+        self._doors = KnownDoors(
+            capability.server_keys, issuer=capability.issuer_key, cluster_id=capability.cluster_id
+        )
         self._connection = Connection(
-            loop, doors=capability.door, server_key=capability.server_key, keys=capability.keys, role="agent",
+            loop, doors=capability.door, server_key=self._doors, keys=capability.keys, role="agent",
             receives=messages.ToAgent, handler=self, first_patience=limits.AGENT_PATIENCE_SECONDS,
             patience=limits.AGENT_PATIENCE_SECONDS,
         )
@@ -182,7 +186,9 @@ class Agent:
         slot = next(number for number in itertools.count() if number not in taken)
         channel = self._channels[member.uuid] = _Channel(ours, SharedPage.create(), slot)
         bootstrap = EngineBootstrap(
-            uuid=member.uuid, doors=list(self._capability.door), server_key=self._capability.server_key.text,
+            uuid=member.uuid, doors=list(self._capability.door),
+            server_keys=[key.text for key in self._doors.keys], issuer_key=self._capability.issuer_key.text,
+            cluster_id=self._capability.cluster_id,
             public_key=member.keys.public.text, secret_key=member.keys.secret.text, work_dir=told.work_dir,
             cluster_dir=told.cluster_dir, join_file=told.join_file, log_file=log_of_engine(told.log_file, slot),
             log_level=told.log_level,

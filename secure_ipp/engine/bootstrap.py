@@ -48,13 +48,16 @@ class EngineBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         uuid: the id of its session key.
         doors: addresses of the scheduler's engine door.
-        server_key, public_key, secret_key: base64url.
+        server_keys: which the door may prove itself with, base64url; `issuer_key` signs what is said of others (S33).
+        public_key, secret_key: base64url.
         wanted_id: the id it should have; -1: any.
     """
 
     uuid: str
     doors: list[str]
-    server_key: str
+    server_keys: list[str]
+    issuer_key: str
+    cluster_id: str
     public_key: str
     secret_key: str
     work_dir: str = ""

@@ -35,6 +35,8 @@ from secure_ipp.engine.shell import EngineShell, add_working_directory, build_sh
 from secure_ipp.engine.streams import Capture, close_input
 from secure_ipp.engine.tasks import Task, TaskBoard
 from secure_ipp.keys.curve import CurvePublicKey, CurveSecretKey, KeyPair
+from secure_ipp.keys.issuer import IssuerPublicKey
+from secure_ipp.keys.known_doors import KnownDoors
 from secure_ipp.wire import messages
 from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.loop import Loop
@@ -112,8 +114,12 @@ class Engine:
     def _connect(self) -> None:
         told = self._bootstrap
         secret = CurveSecretKey.from_text(told.secret_key)
+        doors = KnownDoors(
+            [CurvePublicKey.from_text(key) for key in told.server_keys],
+            issuer=IssuerPublicKey.from_text(told.issuer_key), cluster_id=told.cluster_id,
+        )
         connection = Connection(
-            self._loop, doors=told.doors, server_key=CurvePublicKey.from_text(told.server_key),
+            self._loop, doors=told.doors, server_key=doors,
             keys=KeyPair(CurvePublicKey.from_text(told.public_key), secret), role="engine",
             receives=messages.ToEngine, handler=self._link, first_patience=limits.AGENT_PATIENCE_SECONDS,
             patience=limits.AGENT_PATIENCE_SECONDS,

@@ -8,6 +8,7 @@ from secure_ipp.audit import record as audit
 from secure_ipp.hub import questions
 from secure_ipp.hub.joins import Joins
 from secure_ipp.keys.derived import DerivedGrants
+from secure_ipp.keys.door_keys import DoorKeys
 from secure_ipp.wire import messages
 
 
@@ -62,4 +63,11 @@ class Keep:
     reply: questions.Reply | None = None
 
 
-Action = Send | Write | Stop | Adopted | Compare | InForce | Keep
+@dataclass(frozen=True, slots=True)
+class HandKey:
+    """To the scheduler, with the secret of its current key: the issuer's statement of the server's keys (S33)."""
+
+    doors: DoorKeys
+
+
+Action = Send | Write | Stop | Adopted | Compare | InForce | Keep | HandKey

@@ -17,11 +17,12 @@ from secure_ipp.access import rights
 from secure_ipp.audit import record as audit
 from secure_ipp.errors import ProtocolError, Refused, SecureIppError
 from secure_ipp.hub import key_life, questions, recorded, status
-from secure_ipp.hub.actions import Action, Adopted, Compare, InForce, Keep, Send, Stop, Write
+from secure_ipp.hub.actions import Action, Adopted, Compare, HandKey, InForce, Keep, Send, Stop, Write
 from secure_ipp.hub.grants import LiveGrants, live_grants_of
 from secure_ipp.hub.handing_on import HandingOn
 from secure_ipp.hub.joins import Joins, judged
 from secure_ipp.hub.roster import Roster
+from secure_ipp.keys.door_keys import DoorKeys
 from secure_ipp.store.interface import TaskStore
 from secure_ipp.wire import messages
 
@@ -40,11 +41,12 @@ class Hub:
         pid: of this process; for people.
         store: of task records.
         started: now, seconds since the epoch.
-        before: the grants that an earlier hub had on record.
+        before, doors_before: the grants and the statement of the server's keys that an earlier hub had on record.
     """
 
     def __init__(
-        self, *, cluster: str, pid: int, store: TaskStore, started: float, before: Mapping[str, messages.GrantInfo]
+        self, *, cluster: str, pid: int, store: TaskStore, started: float, before: Mapping[str, messages.GrantInfo],
+        doors_before: DoorKeys | None = None,
     ) -> None:
         self._cluster = cluster
         self._pid = pid
@@ -54,7 +56,7 @@ class Hub:
         self._grants: LiveGrants | None = None
         self._of_registry: LiveGrants | None = None  # of the issuer's own; those handed on come to them
         self.handing_on = HandingOn()
-        self._on_record = before
+        self._on_record, self._doors_on_record = before, doors_before
         self.joins: Joins | None = None
         self.trusted: float | None = None
         self._edition = 0  # of the grants; counts what the scheduler was, or is to be, told
@@ -111,7 +113,8 @@ class Hub:
         self.registry_problem = ""
         loaded = audit.RegistryLoaded(at=now, version=grants.version, grants=len(grants.by_id))
         told = key_life.changes(self._on_record, grants.by_id, grants.version, now)
-        self._on_record = grants.by_id
+        told += key_life.door_changes(self._doors_on_record, grants.doors, grants.version, now)
+        self._on_record, self._doors_on_record = grants.by_id, grants.doors
         return [Write((*told, loaded)), Adopted(grants.version), *self._tell_grants(now)]
 
     def _question(self, forward: messages.Forward, now: float) -> list[Action]:
@@ -163,7 +166,8 @@ class Hub:
     def _tell_grants(self, now: float) -> list[Action]:
         if self._grants is None:
             return []
-        return [*(Send(part) for part in self._grants.messages(self._edition)), *self.beat(now)]
+        key = [] if self._of_registry is None or self._of_registry.doors is None else [HandKey(self._of_registry.doors)]
+        return [*key, *(Send(part) for part in self._grants.messages(self._edition)), *self.beat(now)]
 
     def registry_refused(self, error: SecureIppError, now: float) -> list[Action]:
         """It cannot be read or believed; nobody has any right until it can."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from secure_ipp import limits
 from secure_ipp.errors import Refused
+from secure_ipp.keys.door_keys import DoorKeys
 from secure_ipp.keys.grants import Grant
 from secure_ipp.keys.registry import Registry
 from secure_ipp.wire.messages import GrantInfo, Grants
@@ -31,6 +32,11 @@ class LiveGrants:
     by_id: Mapping[str, GrantInfo]
     retired: tuple[bytes, ...] = ()
     registry: Registry | None = None
+
+    @property
+    def doors(self) -> DoorKeys | None:
+        """What the issuer states of the server's keys; None: they never changed."""
+        return None if self.registry is None else self.registry.doors
 
     def messages(self, edition: int) -> list[Grants]:
         """For the scheduler's gate and rights table, in parts that fit."""
@@ -75,7 +81,8 @@ def _part(items: list[_T], size: int, part: int) -> list[_T]:
 def from_registry(registry: Registry) -> LiveGrants:
     """The grants of a registry that was verified when it was loaded; a join grant is its agent's."""
     by_id = {grant.id: info_of(grant) for grant in registry.grants}
-    return LiveGrants(registry.version, by_id, tuple(key.raw for key in registry.retired), registry)
+    doors = () if registry.doors is None else registry.doors.keys  # nobody else's key, either
+    return LiveGrants(registry.version, by_id, tuple(key.raw for key in (*registry.retired, *doors)), registry)
 
 
 def info_of(grant: Grant) -> GrantInfo:

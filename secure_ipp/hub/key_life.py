@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from secure_ipp.audit import record as audit
+from secure_ipp.keys.door_keys import DoorKeys
 from secure_ipp.keys.raw import fingerprint_of
 from secure_ipp.wire.messages import GrantInfo
 
@@ -38,6 +39,25 @@ def changes(
                 at=now, version=version, id=id, name=grant.name, role=grant.role, fingerprint=fingerprint_of(grant.key)
             ))
     return found
+
+
+def door_changes(
+    before: DoorKeys | None, after: DoorKeys | None, version: int, now: float
+) -> list[audit.AuditRecord]:
+    """One record if the issuer states other keys of the doors (S33).
+
+    Args:
+        before, after: statements; None: none was ever made.
+        version: of the registry that holds `after`.
+        now: seconds since the epoch.
+    """
+    if after is None or before == after:
+        return []
+    return [audit.ServerKeyStated(
+        at=now, version=version, number=after.number, fingerprint=after.current.fingerprint,
+        next_fingerprint="" if after.next is None else after.next.fingerprint,
+        former_fingerprint=after.former[-1].fingerprint if after.former else "",
+    )]
 
 
 def _told(

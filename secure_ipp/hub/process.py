@@ -23,11 +23,12 @@ from secure_ipp.audit.journal import Journal
 from secure_ipp.audit.retention import parse_keep
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.hub import bootstrap as told
-from secure_ipp.hub.actions import Action, Adopted, Compare, InForce, Keep, Send, Stop
+from secure_ipp.hub.actions import Action, Adopted, Compare, HandKey, InForce, Keep, Send, Stop
 from secure_ipp.hub.adopted import AdoptedRegistry
 from secure_ipp.hub.clock import Clock
 from secure_ipp.hub.control import ControlSocket
 from secure_ipp.hub.core import Hub
+from secure_ipp.hub.door_secret import door_secret
 from secure_ipp.hub.grants import LiveGrants
 from secure_ipp.hub.joins import Joins
 from secure_ipp.hub.link_door import LinkDoor
@@ -49,7 +50,7 @@ class HubProcess:
     """The running hub; a `DoorHandler` of its link."""
 
     def __init__(self, bootstrap: told.HubBootstrap) -> None:
-        place = ClusterPlace(os.path.basename(bootstrap.place_dir), home=_parent(bootstrap.place_dir))
+        place = ClusterPlace(os.path.basename(bootstrap.place_dir), home=Path(bootstrap.place_dir).parent)
         self._place = place
         keys, scheduler = told.keys(bootstrap)
         now = time.time()
@@ -65,6 +66,7 @@ class HubProcess:
         self._hub = Hub(
             cluster=bootstrap.cluster, pid=os.getpid(), store=MemoryStore(started=now), started=now,
             before=before.by_id if before is not None else {},
+            doors_before=before.doors if before is not None else None,
         )
         self._clock = Clock(place)
         self._clock_told = 0.0  # by how much the wall clock was off when that last went on record
@@ -211,6 +213,9 @@ class HubProcess:
             case Send(message):
                 if session is not None and session is self._session:
                     session.send(message)
+            case HandKey(doors):
+                if session is not None and session is self._session:
+                    session.send(door_secret(self._place, doors))
             case Adopted(version):
                 self._recorder.journal.registry = version
                 self._adopted.keep()
@@ -366,7 +371,3 @@ def main() -> int:
         tether.tell("failed", code=error.code, message=error.message, advice=error.advice)
         return 1
     return 0
-
-
-def _parent(directory: str) -> Path:
-    return Path(directory).parent

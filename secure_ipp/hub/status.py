@@ -51,6 +51,7 @@ def scheduler_part(pid: int | None, since: float, status: SchedulerStatus | None
         part |= {
             "tasks_waiting": status.tasks_waiting, "tasks_running": status.tasks_running,
             "tasks_done": status.tasks_done, "gate_refused": status.gate_refused, "recovering": status.recovering,
+            "server_keys": {"number": status.door_keys, "unaware": status.unaware},
         }
     return part
 

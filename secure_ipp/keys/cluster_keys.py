@@ -8,6 +8,7 @@ that files stay good across restarts.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,14 @@ from secure_ipp.errors import EnvironmentProblem, SecureIppError, UsageError
 from secure_ipp.keys import addresses, fields
 from secure_ipp.keys.capability import dump_capability, sign_capability
 from secure_ipp.keys.config import ClusterConfig, check_config, format_config, load_config
-from secure_ipp.keys.curve import KeyPair
+from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.keys.genesis import FIRST_SEGMENT, genesis_steps
 from secure_ipp.keys.grants import Grant, sign_grant
 from secure_ipp.keys.holder import HolderKey
 from secure_ipp.keys.issuer import IssuerKey
 from secure_ipp.keys.key_files import (
     IssuerKeyFile,
+    KeyFileError,
     read_issuer_file,
     read_issuer_key,
     read_server_key,
@@ -35,12 +37,12 @@ from secure_ipp.keys.key_files import (
 from secure_ipp.keys.locks import Lock
 from secure_ipp.keys.places import ClusterPlace, NoKeys
 from secure_ipp.keys.private_files import AlreadyThere, MissingFile, make_private_dir, remove_private, write_private
-from secure_ipp.keys.registry import first_registry, write_first
+from secure_ipp.keys.registry import Registry, first_registry, write_first
 from secure_ipp.keys.sealing import Unlock
 
 __all__ = [
-    "ClusterConfig", "InitResult", "ServerKeys", "check_issuer", "init_cluster", "load_config", "load_issuer",
-    "load_server",
+    "ClusterConfig", "InitResult", "ServerKeys", "check_issuer", "door_pair", "init_cluster", "load_config",
+    "load_issuer", "load_server",
 ]
 
 CLIENT_NAME = "owner"
@@ -119,12 +121,36 @@ def load_server(place: ClusterPlace) -> ServerKeys:
     Raises:
         NoKeys: there are no keys here.
         ConfigError, KeyFileError, PrivateFileError: a file is damaged, or others could read or change it.
+        RegistryError: the server's key is being rotated, and which one counts cannot be read.
     """
     config = load_config(place)
     try:
-        return ServerKeys(read_server_key(place.server_key), config)
+        keys = read_server_key(place.server_key)
     except MissingFile:
         raise _incomplete(place, place.server_key) from None
+    if not os.path.lexists(place.next_server_key):
+        return ServerKeys(keys, config)
+    doors = Registry.load(place).doors
+    return ServerKeys(keys if doors is None else door_pair(place, doors.current), config)
+
+
+def door_pair(place: ClusterPlace, public: CurvePublicKey) -> KeyPair:
+    """The doors' key pair with this public half; while their key is being rotated there are two (S33).
+
+    Raises:
+        KeyFileError, PrivateFileError: neither file holds it, or one is damaged, or open to others.
+    """
+    for path in (place.server_key, place.next_server_key):
+        try:
+            keys = read_server_key(path)
+        except MissingFile:
+            continue
+        if keys.public == public:
+            return keys
+    raise KeyFileError(
+        f"the secret half of the server's key {public.fingerprint} is not in {place.dir}",
+        f"restore {place.server_key.name} and {place.next_server_key.name} from their newest copy",
+    )
 
 
 def load_issuer(place: ClusterPlace, *, unlock: Unlock | None = None) -> IssuerKey:
@@ -171,8 +197,8 @@ def _incomplete(place: ClusterPlace, file: Path) -> NoKeys:
 
 def _check_empty(place: ClusterPlace) -> None:
     files = [
-        place.config, place.issuer_key, place.server_key, place.registry, place.client_file, place.engine_file,
-        place.journal_dir / FIRST_SEGMENT, place.journal_key,
+        place.config, place.issuer_key, place.server_key, place.next_server_key, place.registry, place.client_file,
+        place.engine_file, place.journal_dir / FIRST_SEGMENT, place.journal_key,
     ]
     found = [file for file in files if file.is_symlink() or file.exists()]
     if place.config in found:

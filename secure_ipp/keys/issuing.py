@@ -20,6 +20,7 @@ from secure_ipp.keys.orders import Order
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import Path
 from secure_ipp.keys.recipients import RecipientPublicKey
+from secure_ipp.keys.registry import Registry
 from secure_ipp.keys.sealed_files import new_file
 
 
@@ -81,9 +82,11 @@ def file_values(place: ClusterPlace, config: ClusterConfig, grant: Grant, ssh: s
 
 
 def server_keys(place: ClusterPlace) -> tuple[CurvePublicKey, ...]:
-    """The public keys by which new files know the doors: the current one first.
+    """The public keys by which new files know the doors: the current one, and the next if it was announced (S33).
 
     Raises:
         NoKeys, KeyFileError, PrivateFileError: the server's key cannot be read.
+        RegistryError: nor can what was announced.
     """
-    return (load_server(place).keys.public,)
+    doors = Registry.load(place).doors
+    return (load_server(place).keys.public,) if doors is None else doors.keys

@@ -132,9 +132,9 @@ _File = TypeVar("_File", IssuerKeyFile, RecipientKeyFile)
 _Kind = TypeVar("_Kind", _ServerKey, IssuerKeyFile, RecipientKeyFile)
 
 
-def write_server_key(path: Path, keys: KeyPair) -> None:
-    """Write the doors' key pair to a new private file."""
-    write_private(path, fields.to_file(_ServerKey(SERVER_FORMAT, keys.public, keys.secret)))
+def write_server_key(path: Path, keys: KeyPair, *, exclusive: bool = True) -> None:
+    """Write the doors' key pair to a private file; a new one, or else one that takes another's place in one step."""
+    write_private(path, fields.to_file(_ServerKey(SERVER_FORMAT, keys.public, keys.secret)), exclusive=exclusive)
 
 
 def write_issuer_key(path: Path, issuer: IssuerKey) -> None:

@@ -67,6 +67,11 @@ class ClusterPlace:
         return self.dir / "server.key"
 
     @property
+    def next_server_key(self) -> Path:
+        """The key pair that the doors are to have next; only while a rotation is under way (S33)."""
+        return self.dir / "server.next.key"
+
+    @property
     def issuer_key(self) -> Path:
         """The issuer's secret; no controller process reads it (S10)."""
         return self.dir / "issuer.key"

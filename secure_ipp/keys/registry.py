@@ -13,13 +13,14 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from secure_ipp import limits
 from secure_ipp.errors import PolicyError, UsageError
 from secure_ipp.keys import fields, strict_json
 from secure_ipp.keys.config import load_config
 from secure_ipp.keys.curve import CurvePublicKey
+from secure_ipp.keys.door_keys import DoorKeys
 from secure_ipp.keys.grants import Grant
 from secure_ipp.keys.issuer import BadSignature, IssuerKey, IssuerPublicKey
 from secure_ipp.keys.locks import Lock
@@ -49,7 +50,13 @@ class Registry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     issuer_key: IssuerPublicKey
     grants: Annotated[tuple[Grant, ...], Meta(max_length=MOST_GRANTS)]
     retired: Annotated[tuple[CurvePublicKey, ...], Meta(max_length=MOST_GRANTS)]
+    door_keys: DoorKeys | UnsetType = UNSET  # once the server's key was rotated, or is to be (S33)
     signature: str
+
+    @property
+    def doors(self) -> DoorKeys | None:
+        """What the issuer states of the server's keys; None: they never changed."""
+        return None if isinstance(self.door_keys, UnsetType) else self.door_keys
 
     @staticmethod
     def load(place: ClusterPlace, *, at_least: int = 0) -> Registry:
@@ -136,6 +143,26 @@ class Registry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             self, version=self.version + 1, grants=left, retired=(*self.retired, *gone), signature=""
         )
 
+    def with_door_keys(self, doors: DoorKeys) -> Registry:
+        """The next version, with this statement; server keys that were given up are retired; unsigned.
+
+        Raises:
+            RegistryError: its number does not rise, or a key of it was held here before as another.
+        """
+        before = self.doors
+        if doors.number <= (0 if before is None else before.number):
+            raise RegistryError("a statement of the server's keys does not go back")
+        if set(doors.keys) & ({grant.key for grant in self.grants} | set(self.retired)):
+            raise RegistryError("this public key was held here before", "make a new key pair", code="key-reused")
+        gone = [key for key in doors.former if key not in self.retired]
+        return msgspec.structs.replace(
+            self, version=self.version + 1, door_keys=doors, retired=(*self.retired, *gone), signature=""
+        )
+
+    def again(self) -> Registry:
+        """The next version, with nothing changed; unsigned.  To have a controller adopt what it did not confirm."""
+        return msgspec.structs.replace(self, version=self.version + 1, signature="")
+
     def _known(self, id: str) -> Grant:
         found = self.grant(id)
         if found is None:
@@ -143,7 +170,8 @@ class Registry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return found
 
     def _check_new_key(self, key: CurvePublicKey) -> None:
-        if key in {other.key for other in self.grants} | set(self.retired):
+        doors = () if self.doors is None else self.doors.keys
+        if key in {other.key for other in self.grants} | set(self.retired) | set(doors):
             raise RegistryError("this public key was held here before", "make a new key pair", code="key-reused")
 
     def signed(self, issuer: IssuerKey) -> Registry:
@@ -243,6 +271,9 @@ def _check_consistent(registry: Registry, issuer: IssuerPublicKey, cluster_id: s
     if registry.issuer_key != issuer or registry.cluster_id != cluster_id:
         raise ValueError("it is of another cluster")
     keys = [grant.key for grant in registry.grants] + list(registry.retired)
+    if registry.doors is not None:
+        registry.doors.verify(issuer, cluster_id)
+        keys += registry.doors.keys
     if len(set(keys)) != len(keys):
         raise ValueError("a key stands in it twice")
     for values in ([grant.id for grant in registry.grants], [grant.name for grant in registry.grants]):

@@ -83,7 +83,7 @@ def remember(cluster_id: str, change: Callable[[Seen], Seen]) -> Seen:
     """
     path = path_of(cluster_id)
     make_private_dir(path.parent)
-    with Lock(_lock_file(path), wait=limits.SEEN_LOCK_SECONDS):
+    with Lock(lock_file(path), wait=limits.SEEN_LOCK_SECONDS):
         plain = _read(path)
         before = _of(plain)
         after = change(before)
@@ -122,7 +122,7 @@ def _of(plain: dict[str, Any]) -> Seen:
         return Seen()
 
 
-def _lock_file(path: Path) -> Path:
+def lock_file(path: Path) -> Path:
     """Beside the file, where locks work; else on this host's own disk (S29)."""
     if is_local(os.path.realpath(path.parent)):
         return path.with_suffix(".lock")

@@ -34,7 +34,14 @@ class Heads:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._former: tuple[bytes, ...] = ()
         self.newest: messages.Head | None = None
+
+    def rekey(self, key: bytes) -> None:
+        """The server has another key (S33): proofs are made under it; those made before still count, here."""
+        self._key, self._former = key, (self._key, *self._former)
+        if self.newest is not None:
+            self.came(self.newest.line)
 
     def joined(self, board: Board, peer: ClientPeer) -> None:
         """A client is there, and is to remember the newest head."""
@@ -64,12 +71,12 @@ class Heads:
 
     def came(self, line: str) -> messages.Head:
         """The hub's newest, as it goes to clients."""
-        self.newest = messages.Head(line, self._proof(line))
+        self.newest = messages.Head(line, _proof(self._key, line))
         return self.newest
 
     def claim(self, user: str, seen: messages.Seen) -> messages.SeenHead | None:
         """What the hub is to compare; None: it is no proof of anything."""
-        if not hmac.compare_digest(self._proof(seen.line), seen.proof):
+        if not any(hmac.compare_digest(_proof(key, seen.line), seen.proof) for key in (self._key, *self._former)):
             return None
         text = seen.line.encode("ascii", "replace")
         try:
@@ -79,5 +86,6 @@ class Heads:
         registry = fields.get("registry")
         return messages.SeenHead(user, fields["n"], hash_of(text), registry if isinstance(registry, int) else 0)
 
-    def _proof(self, line: str) -> bytes:
-        return hmac.digest(self._key, line.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+def _proof(key: bytes, line: str) -> bytes:
+    return hmac.digest(key, line.encode("utf-8", "surrogatepass"), hashlib.sha256)

@@ -23,6 +23,7 @@ from secure_ipp.scheduler import bootstrap as told
 from secure_ipp.scheduler.core import Core
 from secure_ipp.scheduler.heads import Heads, head_key
 from secure_ipp.scheduler.hub_link import HubLink
+from secure_ipp.scheduler.server_key import ServerKey
 from secure_ipp.scheduler.standing import Standing
 from secure_ipp.wire import messages, sockets, tether
 from secure_ipp.wire.connection import Connection
@@ -42,15 +43,15 @@ class SchedulerProcess:
 
     def __init__(self, orders: told.SchedulerBootstrap) -> None:
         self._orders = orders
-        self._server = told.pair(orders.server_secret, orders.server_public)
+        server = told.pair(orders.server_secret, orders.server_public)
         self._probe = KeyPair.generate()
         self._loop = Loop()
         link = told.pair(orders.link_secret, orders.link_public)
         self._core = Core(
             send=Session.send, to_hub=self._to_hub, ticket_key=told.ticket_key(orders.ticket_key), scheme=orders.scheme,
             rng=random.Random(os.urandom(16)), keys_changed=lambda: self._standing.renew_table(), now=time.time(),
-            own_keys=frozenset(keys.public.raw for keys in (self._server, self._probe, link)),
-            heads=Heads(head_key(self._server.secret)),
+            own_keys=frozenset(keys.public.raw for keys in (server, self._probe, link)),
+            heads=Heads(head_key(server.secret)),
         )
         self._hub_link = HubLink(self._hub_welcomed, self._hub_said, self._fail)
         self._hub = Connection(
@@ -62,6 +63,7 @@ class SchedulerProcess:
         )
         self._tether = tether.Tether(self._loop, lambda: None)
         self._doors: list[Door] = []
+        self._server_key = ServerKey(server, self._doors, lambda door, keys: door.rebind(self._gate, keys), self._bound)
         self._standing = Standing(
             self._core, probe=self._probe.public.raw, doors=self._doors, tell=lambda message: self._hub.send(message)
         )
@@ -99,7 +101,7 @@ class SchedulerProcess:
         ):
             self._doors.append(
                 Door(
-                    self._loop, gate=self._gate, domain=domain, endpoints=endpoints, keys=self._server,
+                    self._loop, gate=self._gate, domain=domain, endpoints=endpoints, keys=self._server_key.pair,
                     cluster=orders.cluster, receives=receives, handler=self, incarnation=incarnation,
                 )
             )
@@ -144,9 +146,15 @@ class SchedulerProcess:
         orders = self._orders
         self._self_test = SelfTest(
             self._loop, endpoints=[_nearby(e) for e in (*orders.client_endpoints, *orders.engine_endpoints)],
-            server_key=self._server.public, probe=self._probe, breached=self._fail, passed=self._tested,
+            server_key=self._server_key.pair.public, probe=self._probe, breached=self._fail, passed=self._tested,
         )
         self._self_test.start()
+
+    def _bound(self, keys: KeyPair) -> None:
+        """The doors are bound with another key: they are tried with it at once (S2)."""
+        self._core.heads.rekey(head_key(keys.secret))
+        if self._self_test is not None:
+            self._self_test.use(keys.public)
 
     def _tested(self, answered: bool) -> None:
         if answered and not self._ready:
@@ -202,7 +210,7 @@ class SchedulerProcess:
         self._to_hub(
             messages.SchedulerStatus(
                 clients, status.tasks_waiting, status.tasks_running, status.tasks_done, self._refused,
-                status.recovering,
+                status.recovering, self._server_key.number, self._server_key.unaware,
             )
         )
 
@@ -252,6 +260,12 @@ class SchedulerProcess:
             _log.critical("the doors are closed: %s", message.reason)
             self._standing.close_doors(message)
             return
+        if isinstance(message, messages.DoorSecret):
+            try:
+                self._server_key.told(message)
+            except SecureIppError as error:
+                self._fail(error)
+            return
         self._core.hub_message(message, now)
         if isinstance(message, messages.JoinAnswered):
             self._standing.cut_strangers()
@@ -261,6 +275,7 @@ class SchedulerProcess:
 
     def on_open(self, session: Session) -> None:
         self._standing.check(session)
+        self._server_key.greet(session)
         if session.role != "client":
             _same_versions(session)
         if session.role == "client":
@@ -286,7 +301,7 @@ class SchedulerProcess:
             self._core.agent_message(session.peer, message, now)
 
     def on_acknowledged(self, session: Session, tokens: list[object]) -> None:
-        """Nothing is sent with a token."""
+        self._server_key.confirmed(session, tokens)
 
     def on_lost(self, session: Session) -> None:
         if session.role == "engine":

@@ -15,9 +15,10 @@ from typing import Any
 import zmq
 
 from secure_ipp import limits
-from secure_ipp.errors import ControllerUnreachable, ProtocolError, Refused, Revoked, SecureIppError
+from secure_ipp.errors import ProtocolError, SecureIppError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
-from secure_ipp.wire import messages, monitor, sockets
+from secure_ipp.keys.known_doors import KnownDoors
+from secure_ipp.wire import failures, messages, monitor, sockets
 from secure_ipp.wire.codec import PacketDecoder, decode_greeting_reply, encode_message, is_packet
 from secure_ipp.wire.greeting import Role, make_hello, refusal_of
 from secure_ipp.wire.handler import ConnectionHandler
@@ -40,17 +41,20 @@ class Connection:
 
     Args:
         doors: addresses of one and the same door, tried in turn.
+        server_key: what it proves itself with: one key for good, or what is known of it, which changes (S33).
         receives: the union of messages that the door may send.
         first_patience: seconds to look for the controller at first; `patience`: after a loss.
     """
 
     def __init__(
-        self, loop: Loop, *, doors: Sequence[str], server_key: CurvePublicKey, keys: KeyPair, role: Role,
+        self, loop: Loop, *, doors: Sequence[str], server_key: CurvePublicKey | KnownDoors, keys: KeyPair,
+        role: Role,
         receives: Any, handler: ConnectionHandler, first_patience: float, patience: float,
     ) -> None:
         self._loop = loop
         self._doors = list(doors)
-        self._server_key = server_key
+        self._known = server_key if isinstance(server_key, KnownDoors) else KnownDoors((server_key,))
+        self._server_key = self._known.keys[0]  # of this try
         self._keys = keys
         self._role: Role = role
         self._decoder: PacketDecoder[Any] = PacketDecoder(receives)
@@ -131,7 +135,8 @@ class Connection:
 
     def _attempt(self) -> None:
         self._retry_timer = None
-        door = self._doors[self._tries % len(self._doors)]
+        key, place = divmod(self._tries % self._ways, len(self._doors))
+        door, self._server_key = self._doors[place], self._known.keys[key]
         self._tries += 1
         self._welcomed = self._encrypted = False
         try:
@@ -148,9 +153,14 @@ class Connection:
             return
         self._end_attempt_in(self._longest())
 
+    @property
+    def _ways(self) -> int:
+        """Each door with each key."""
+        return len(self._doors) * len(self._known.keys)
+
     def _longest(self) -> float:
         """Seconds of this try; a gate that says "not known yet" leaves the handshake hanging."""
-        rounds = min(self._tries // len(self._doors), 8)
+        rounds = min(self._tries // self._ways, 8)
         return min(limits.HANDSHAKE_SECONDS, _FIRST_ATTEMPT_SECONDS * 1.5**rounds)
 
     def _end_attempt_in(self, seconds: float) -> None:
@@ -194,7 +204,7 @@ class Connection:
         if was_welcome:
             self._give_up_at = now + self._patience
             lasted = now - self._welcomed_at > limits.RECONNECT_MAX_SECONDS
-            self._tries = 0 if lasted else len(self._doors)  # one that falls at once is not tried at once
+            self._tries = 0 if lasted else self._ways  # one that falls at once is not tried at once
             self._resume_timer = self._loop.call_later(limits.RESUME_SECONDS + _NOTICED_SECONDS, self._give_session_up)
             log.info("connection lost: %s; trying again", reason)
             self._handler.on_lost(reason)
@@ -202,9 +212,9 @@ class Connection:
             return
         remaining = self._give_up_at - now
         if remaining < _LAST_TRY_SECONDS:
-            self._fail(self._unreachable())
+            self._fail(failures.unreachable(self._doors, self._last_reason))
             return
-        rounds, wait = self._tries // len(self._doors), 0.0
+        rounds, wait = self._tries // self._ways, 0.0
         if rounds:
             wait = min(limits.RECONNECT_MAX_SECONDS, limits.RECONNECT_FIRST_SECONDS * 2 ** min(rounds, 6))
             wait = min(wait * random.uniform(0.7, 1.3), remaining - _LAST_TRY_SECONDS)
@@ -214,13 +224,6 @@ class Connection:
         """Nothing more is kept for it; the next hello asks for a new one."""
         self._session = b""
         self._link = Link(self._decoder)
-
-    def _unreachable(self) -> SecureIppError:
-        return ControllerUnreachable(
-            f"no controller at {', '.join(self._doors)}: {self._last_reason}",
-            "check that the cluster runs (`ipcluster list` on its host), that this file belongs to it and is current, "
-            "and that its address and port can be reached from here",
-        )
 
     def _fail(self, error: SecureIppError) -> None:
         if self._closing:
@@ -250,14 +253,14 @@ class Connection:
         watching = self._monitor
         for event in watching.events() if watching is not None else ():
             if event.event == monitor.CONNECTED:
-                if not self._welcomed and self._tries >= len(self._doors):  # no door is untried: this one may be busy
+                if not self._welcomed and self._tries >= self._ways:  # no door is untried: this one may be busy
                     self._end_attempt_in(max(_CONNECTED_SECONDS, self._longest()))
             elif event.event == monitor.HANDSHAKE_SUCCEEDED:
                 self._encrypted = True
                 if not self._welcomed:  # the door admits the key, and may be busy: another try would make it busier
                     self._end_attempt_in(_ADMITTED_SECONDS)
             elif event.event == monitor.HANDSHAKE_FAILED_AUTH:
-                self._fail(_key_refused(before=self._welcomed_at > 0))
+                self._fail(failures.key_refused(before=self._welcomed_at > 0))
             elif event.event in (
                 monitor.DISCONNECTED, monitor.CLOSED, monitor.HANDSHAKE_FAILED_PROTOCOL,
                 monitor.HANDSHAKE_FAILED_NO_DETAIL,
@@ -275,7 +278,7 @@ class Connection:
             return "nothing listens there"
         if self._encrypted:
             return "the door closed the connection"
-        return "the handshake failed (another cluster's server key, or the controller is still starting)"
+        return failures.HANDSHAKE
 
     def _take_what_came(self) -> None:
         """Last words may stand behind a disconnect; there are no more than libzmq held."""
@@ -326,6 +329,7 @@ class Connection:
                 timer.cancel()
         self._attempt_timer = self._resume_timer = None
         self._session = reply.session
+        self._known.accepted(self._server_key)
         self._welcomed, self._welcomed_at = True, self._loop.now()
         self._hand_over_acknowledged()
         self._handler.on_welcome(reply)
@@ -338,6 +342,9 @@ class Connection:
         for message, frame in received:
             if self._ended:
                 return
+            if type(message) is messages.DoorKeys:
+                self._known.learn(message.statement)
+                continue
             self._handler.on_message(message, [] if frame is None else [frame])
         self._flush_later()
 
@@ -386,14 +393,3 @@ class Connection:
         self._take_what_came()
         if self._socket is socket:
             self._lose(_FALLEN)
-
-
-def _key_refused(*, before: bool) -> Refused:
-    """The gate said no; `before`: it had let this key in earlier."""
-    advice = "ask the cluster's owner for a new connection file"
-    if before:
-        return Revoked("your key was revoked or has expired: the door does not admit it any more", advice)
-    return Refused(
-        "the door refused this key",
-        f"the key is unknown, revoked or expired there, or the file is for another role; {advice}", code="key-refused",
-    )

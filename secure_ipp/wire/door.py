@@ -86,7 +86,7 @@ class Door:
         self._decoders = {role: PacketDecoder[Any](union) for role, union in receives.items()}
         self._handler = handler
         self._incarnation = incarnation
-        bound = sockets.bind_door(loop.context, gate, domain=domain, endpoints=endpoints, keys=keys)
+        bound = self._bound = sockets.bind_door(loop.context, gate, domain=domain, endpoints=endpoints, keys=keys)
         self._socket, self._monitor, self._last_id = bound.socket, bound.monitor, bound.last_id
         self._outbox = Outbox(loop, self._socket, fell=self._fall, stalled=self._on_stalled)
         self.mark = self._outbox.mark  # this session has something to say at the end of the turn
@@ -114,6 +114,10 @@ class Door:
         for session in found:
             session.cut(refusal)
         return len(found)
+
+    def rebind(self, gate: sockets.LiveGate, keys: KeyPair) -> None:
+        """Prove itself with another key: connections fall, and their sessions are resumed with it (S33)."""
+        sockets.rebind_door(gate, self._bound, keys)
 
     def close(self) -> None:
         """Unbind; every connection falls, and the handler is told nothing more."""

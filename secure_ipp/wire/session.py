@@ -26,11 +26,12 @@ class Session:
         hello: what it said of itself; proves nothing.
         meter: counts what it sends, perhaps together with others; None: nobody counts.
         peer: free for the handler's own object.
+        aware: number of the newest statement of the server's keys that it has confirmed (S33).
     """
 
     __slots__ = (
-        "_door", "address", "connection", "dirty", "gone", "grant", "heard", "hello", "leaving", "link", "losses",
-        "meter", "peer", "role", "routing_id", "since", "token", "user",
+        "_door", "address", "aware", "connection", "dirty", "gone", "grant", "heard", "hello", "leaving", "link",
+        "losses", "meter", "peer", "role", "routing_id", "since", "token", "user",
     )
 
     def __init__(
@@ -55,6 +56,7 @@ class Session:
         self.leaving = ""
         self.meter: Meter | None = None
         self.peer: Any = None
+        self.aware = 0
 
     def send(self, message: Message, frame: Any | None = None, token: object | None = None) -> None:
         """Queue a message; it leaves at the end of the turn, or when the peer is back and has credit.

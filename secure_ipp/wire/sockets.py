@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ ZAP_ENFORCE_DOMAIN = 93  # in libzmq's draft list by name only; the released lib
 _LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
 _send = zmq.backend.Socket.send
+_REBIND_POLL_SECONDS = 0.005
 
 
 class LiveGate(Protocol):
@@ -71,11 +73,13 @@ class BoundDoor:
     Attributes:
         monitor: set before anybody could connect.
         last_id: number of the last automatic routing id that was given before; secret, like all of them.
+        endpoints: where it listens, as libzmq names them.
     """
 
     socket: zmq.Socket[bytes]
     monitor: Monitor
     last_id: int
+    endpoints: tuple[str, ...]
 
 
 def bind_door(
@@ -104,12 +108,39 @@ def bind_door(
         socket.setsockopt(zmq.IPV6, int(any("[" in endpoint for endpoint in endpoints)))
         last_id = _routing_id_now(context, socket)
         watch = Monitor(socket)
-        for endpoint in endpoints:
-            _bind(socket, endpoint)
+        bound = tuple(_bind(socket, endpoint) for endpoint in endpoints)
     except BaseException:
         socket.close(0)
         raise
-    return BoundDoor(socket, watch, last_id)
+    return BoundDoor(socket, watch, last_id, bound)
+
+
+def rebind_door(gate: LiveGate, door: BoundDoor, keys: KeyPair) -> None:
+    """Have a door prove itself with another key (S33).
+
+    A bound socket ignores a key that is set later, so its addresses are let go and taken again; with them fall all
+    connections, whose links resume with the new key.
+
+    Raises:
+        PolicyError: the gate does not run.
+        EnvironmentProblem: an address was taken by somebody else meanwhile.
+    """
+    if not gate.alive():
+        raise PolicyError("the gate does not run, so no door may open", code="no-gate")
+    for endpoint in door.endpoints:
+        door.socket.unbind(endpoint)
+    door.socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.raw)
+    door.socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.raw)
+    until = time.monotonic() + limits.REBIND_SECONDS
+    for endpoint in door.endpoints:
+        while True:
+            try:
+                _bind(door.socket, endpoint)
+                break
+            except EnvironmentProblem as error:
+                if error.code != "port-in-use" or time.monotonic() >= until:
+                    raise
+                time.sleep(_REBIND_POLL_SECONDS)  # libzmq's thread lets go of an address a moment later
 
 
 def connect(
@@ -189,11 +220,13 @@ def _routing_id_now(context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[
         router.unbind(name)
 
 
-def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
+def _bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
+    """Listen there; the address as libzmq names it."""
     if endpoint.startswith("ipc://") and len(endpoint.encode()) - 6 > limits.UNIX_SOCKET_PATH_BYTES:
         raise EnvironmentProblem(f"the socket path {endpoint} is too long", "set XDG_RUNTIME_DIR to a short directory")
     try:
         socket.bind(endpoint)
+        return socket.getsockopt_string(zmq.LAST_ENDPOINT)
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:
             raise EnvironmentProblem(

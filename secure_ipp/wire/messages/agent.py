@@ -9,7 +9,7 @@ from msgspec import Meta
 from secure_ipp import limits
 from secure_ipp.wire.messages.engine import Dismiss
 from secure_ipp.wire.messages.fields import Count, Message, PublicKeyBytes, Text, UserId
-from secure_ipp.wire.messages.shared import Goodbye
+from secure_ipp.wire.messages.shared import DoorKeys, Goodbye
 
 # --- agent -> scheduler -------------------------------------------------------------------------------
 
@@ -69,4 +69,4 @@ class StopEngine(Message, frozen=True, tag="stop_engine"):
     restart: bool = False
 
 
-ToAgent = Announced | SignalEngine | StopEngine | Dismiss | Goodbye
+ToAgent = Announced | SignalEngine | StopEngine | Dismiss | DoorKeys | Goodbye

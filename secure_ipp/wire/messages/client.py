@@ -31,6 +31,7 @@ from secure_ipp.wire.messages.shared import (
     Answer,
     Chunk,
     Credit,
+    DoorKeys,
     EngineInfo,
     ErrorInfo,
     Failure,
@@ -203,6 +204,5 @@ class Notice(Message, frozen=True, tag="notice"):
 
 ToClient = (
     Allowance | Roster | Outcome | Output | Display | NeedFunction | Pull | Credit | Chunk | Answer | Failure | Notice
-    | Head
-    | Goodbye
+    | Head | DoorKeys | Goodbye
 )

@@ -23,7 +23,7 @@ from secure_ipp.wire.messages.fields import (
     Ticket,
     UserId,
 )
-from secure_ipp.wire.messages.shared import ErrorInfo, Goodbye, LiveTask
+from secure_ipp.wire.messages.shared import DoorKeys, ErrorInfo, Goodbye, LiveTask
 
 # --- scheduler -> engine -------------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ class Dismiss(Message, frozen=True, tag="dismiss"):
 
 ToEngine = (
     Assign | EngineFunction | Cancel | Forget | EngineChunk | EnginePull | EngineCredit | Kept | Registered | Dismiss
-    | Goodbye
+    | DoorKeys | Goodbye
 )
 
 

@@ -129,6 +129,8 @@ class SchedulerStatus(Message, frozen=True, tag="scheduler_status"):
     tasks_done: Count
     gate_refused: Count
     recovering: bool
+    door_keys: Count = 0  # number of the statement of the server's keys that the doors go by
+    unaware: Count = 0  # peers who are connected and have not confirmed that they know it
 
 
 class StopController(Message, frozen=True, tag="stop_controller"):
@@ -231,8 +233,24 @@ class JoinAnswered(Message, frozen=True, tag="join_answered"):
     advice: Text = ""
 
 
+class DoorSecret(Message, frozen=True, tag="door_secret"):
+    """The doors are to be bound with this key from now on, and every peer is to be told of the statement (S33).
+
+    It comes before the grants of the same registry, whose confirmation is its own, too.
+    """
+
+    statement: Annotated[bytes, Meta(max_length=limits.DOOR_KEYS_BYTES)]
+    secret: PublicKeyBytes  # raw, of the statement's current key
+
+    def __repr__(self) -> str:
+        return "<DoorSecret>"  # no secret reaches a log or a traceback (S11)
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return []
+
+
 ToScheduler = (
-    JoinAnswered | HubRoster | Grants | Beat | RecordsKept | Found | Forwarded | Head | DoorsClosed
+    JoinAnswered | HubRoster | DoorSecret | Grants | Beat | RecordsKept | Found | Forwarded | Head | DoorsClosed
     | Goodbye
 )
 

@@ -112,3 +112,9 @@ class Goodbye(Message, frozen=True, tag="goodbye"):
     """Orderly end of a session: nothing will be resumed."""
 
     reason: Text = ""
+
+
+class DoorKeys(Message, frozen=True, tag="door_keys"):
+    """What the issuer states of the server's keys (S33); whoever gets it verifies it, for the sender signs nothing."""
+
+    statement: Annotated[bytes, Meta(max_length=limits.DOOR_KEYS_BYTES)]  # JSON, see keys.door_keys
