@@ -37,6 +37,7 @@ RULES = {
     "S31": "what engines say drives no terminal and runs in no notebook",
     "S30": "identity is the envelope's; no envelope in an envelope",
     "S32": "a holder hands on less, for no longer, and what it handed on dies with it",
+    "S33": "a server key that was given up is worth nothing; only the issuer says which one follows",
 }
 
 
