@@ -148,6 +148,8 @@ class Connection:
             socket.connect(door)
             hello = make_hello(self._role, self._session, self._link.received if self._session else 0)
             socket.send(encode_message(hello), zmq.NOBLOCK)
+        except zmq.Again:
+            log.debug("it has failed already; the monitor tells why")
         except zmq.ZMQError as error:
             self._lose(f"cannot connect to {door}: {error.strerror}")
             return

@@ -34,3 +34,16 @@ def test_a_proven_text_that_is_no_line_is_no_claim(text):
     heads = Heads(b"k" * 32)
     head = heads.came(text)
     assert heads.claim("alice", messages.Seen(head.line, head.proof)) is None
+
+
+def test_what_was_proven_before_the_servers_key_was_rotated_counts_while_this_scheduler_runs() -> None:
+    heads = Heads(b"o" * 32)
+    old = heads.came('{"n":7,"prev":"","event":"checkpoint"}')
+    heads.rekey(b"n" * 32)
+    assert heads.newest is not None and heads.newest.line == old.line and heads.newest.proof != old.proof
+    for head in (old, heads.newest):
+        assert heads.claim("ada", messages.Seen(head.line, head.proof)) == heads.claim(
+            "ada", messages.Seen(old.line, old.proof)
+        )
+    assert heads.claim("ada", messages.Seen(old.line, b"x" * 32)) is None
+    assert Heads(b"n" * 32).claim("ada", messages.Seen(old.line, old.proof)) is None
