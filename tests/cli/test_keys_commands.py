@@ -201,7 +201,7 @@ def test_the_same_in_python(own: Path, place: ClusterPlace) -> None:
     asked = keys_api.request("ben.request", name="ben")
     keys_api.approve("ben.request", "ben", "ben.answer", fingerprint=asked.fingerprint)
     assert keys_api.accept("ben.answer", "ben.json").capability.name == "ben"
-    assert [one.title for one in keys_api.revoke("b", prefix=True).identities] == ["ben"]
+    assert [one.title for one in keys_api.revoke("ben", prefix=True).identities] == ["ben"]
     assert names(place) == ["owner", "engines", "ada"]
     assert set(keys_api.__all__) <= set(dir(keys_api))
     assert keys_api.init("lab", bind="127.0.0.1").place == ClusterPlace("lab")
