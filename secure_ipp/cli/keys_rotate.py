@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
@@ -109,18 +108,12 @@ def _rotate_holder(
 def _rotate_server(
     place: ClusterPlace, files: tuple[str, ...], *, announce: bool, switch: bool, anyway: bool, as_json: bool
 ) -> None:
-    from secure_ipp.cluster.aware import wait_until_aware
-    from secure_ipp.cluster.owner_keys import desk_of
-    from secure_ipp.keys import server_rotation as rotation
+    from secure_ipp.cluster.owner_keys import rotate_server
 
-    desk = desk_of(place)
-    step = rotation.announce(desk, files, now=time.time()) if announce else None
-    if switch:
-        found = rotation.look(place)
-        if found.phase == "announced" and found.doors is not None and not anyway:
-            wait_until_aware(place, found.doors.number)
-        step = rotation.switch(desk, files, now=time.time())
-    assert step is not None
+    step = rotate_server(
+        "now" if announce and switch else "announce" if announce else "switch", files=files, anyway=anyway,
+        cluster=place,
+    )
     if as_json:
         show_json(_step_facts(step))
         return
@@ -135,10 +128,10 @@ def _rotate_server(
 
 
 def _abort(place: ClusterPlace, files: tuple[str, ...], as_json: bool) -> None:
-    from secure_ipp.cluster.owner_keys import desk_of
+    from secure_ipp.cluster.owner_keys import abort_server_rotation
     from secure_ipp.keys import server_rotation as rotation
 
-    step = rotation.abort(desk_of(place), files, now=time.time())
+    step = abort_server_rotation(files=files, cluster=place)
     if as_json:
         show_json(rotation.facts(rotation.look(place)) if step is None else _step_facts(step))
         return

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from secure_ipp.cluster import registry_change
+from secure_ipp.cluster.aware import wait_until_aware
 from secure_ipp.cluster.control import ask
 from secure_ipp.cluster.state import is_locked
 from secure_ipp.errors import SecureIppError, UsageError
-from secure_ipp.keys import accepting, facts, issuing, orders, renewal, requests, revoking
+from secure_ipp.keys import accepting, facts, issuing, orders, renewal, requests, revoking, server_rotation
 from secure_ipp.keys.accepting import Accepted
 from secure_ipp.keys.capability import read_capability
 from secure_ipp.keys.cluster_keys import InitResult, init_cluster
@@ -29,6 +30,7 @@ from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import Path
 from secure_ipp.keys.recipients import RecipientPublicKey
 from secure_ipp.keys.revoking import Identity
+from secure_ipp.keys.server_rotation import Step
 
 Cluster = str | ClusterPlace
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -281,6 +283,48 @@ def rotate(
     asked = requests.read_request(request)
     requests.check_fingerprint(fingerprint, asked.public_key.fingerprint)
     return renewal.rotate_by_request(desk, word, asked, out, ssh=ssh, now=now)
+
+
+@_without_frames
+def rotate_server(
+    step: Literal["announce", "switch", "now"] = "announce", *, files: Iterable[Path] = (), anyway: bool = False,
+    cluster: Cluster = "default",
+) -> Step:
+    """Rotate the server's key, a step at a time; saying a step again goes on from where it was interrupted.
+
+    Args:
+        step: announce the next key; switch to it; or both, now.
+        files: capability files that are to name the keys of then, besides the owner's own two.
+        anyway: switch even if somebody who is connected has not confirmed the next key.
+        cluster: which one.
+
+    Raises:
+        Unaware: somebody has not; nothing was switched.
+        UsageError: it is not the time for this step, or a file is not of this cluster.
+        SecureIppError: it is not in force (code "not-in-force"), or nothing was changed.
+    """
+    if step not in ("announce", "switch", "now"):
+        raise UsageError(f"{step!r} is no step", "say announce, switch or now")
+    desk, named = desk_of(cluster), tuple(files)
+    if step != "switch":
+        announced = server_rotation.announce(desk, named, now=time.time())
+        if step == "announce":
+            return announced
+    found = server_rotation.look(desk.place)
+    if found.phase == "announced" and found.doors is not None and not anyway:
+        wait_until_aware(desk.place, found.doors.number)
+    return server_rotation.switch(desk, named, now=time.time())
+
+
+@_without_frames
+def abort_server_rotation(*, files: Iterable[Path] = (), cluster: Cluster = "default") -> Step | None:
+    """Withdraw the server's next key, before the switch; None: it was not announced yet.
+
+    Raises:
+        UsageError: there is nothing to withdraw.
+        SecureIppError: it is not in force (code "not-in-force"), or nothing was changed.
+    """
+    return server_rotation.abort(desk_of(cluster), tuple(files), now=time.time())
 
 
 def engines_that_reach(place: ClusterPlace) -> int | None:

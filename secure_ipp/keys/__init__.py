@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from secure_ipp.cluster.owner_keys import (
+        abort_server_rotation,
         accept,
         approve,
         describe,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         request,
         revoke,
         rotate,
+        rotate_server,
     )
     from secure_ipp.keys.keyring_store import Keyring
     from secure_ipp.keys.passphrases import Passphrase
@@ -39,9 +41,10 @@ if TYPE_CHECKING:
     from secure_ipp.keys.unlocking import Unlocker
 
 __all__ = [
-    "ByPassphrase", "InKeyring", "Keyring", "Passphrase", "RecipientPublicKey", "ToRecipient", "Unlocker", "accept",
+    "ByPassphrase", "InKeyring", "Keyring", "Passphrase", "RecipientPublicKey", "ToRecipient", "Unlocker",
+    "abort_server_rotation", "accept",
     "approve", "describe", "identities", "init", "issue", "make_recipient", "renew", "request", "reseal", "revoke",
-    "rotate", "seal", "unseal",
+    "rotate", "rotate_server", "seal", "unseal",
 ]
 
 _OWNERS = "secure_ipp.cluster.owner_keys"

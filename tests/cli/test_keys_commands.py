@@ -203,6 +203,12 @@ def test_the_same_in_python(own: Path, place: ClusterPlace) -> None:
     assert keys_api.accept("ben.answer", "ben.json").capability.name == "ben"
     assert [one.title for one in keys_api.revoke("ben", prefix=True).identities] == ["ben"]
     assert names(place) == ["owner", "engines", "ada"]
+    assert keys_api.rotate_server(files=["ada-2.json"]).rotation.phase == "announced"
+    step = keys_api.abort_server_rotation()
+    assert step is not None and step.rotation.phase == "steady"
+    assert keys_api.rotate_server("now").rewritten == (str(place.client_file), str(place.engine_file))
+    with pytest.raises(UsageError):
+        keys_api.rotate_server("switch")
     assert set(keys_api.__all__) <= set(dir(keys_api))
     assert keys_api.init("lab", bind="127.0.0.1").place == ClusterPlace("lab")
     with pytest.raises(AttributeError):
