@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from secure_ipp.cli.keys_said import note_on_reach
 from secure_ipp.cli.options import EXIT_CODES_HELP, cluster_options, json_option, run_safely, show_json
 from secure_ipp.cli.running import curve_option, engines_option, journal_options, log_level_option, say, scheme_option
 from secure_ipp.keys.places import ClusterPlace
@@ -134,6 +135,10 @@ def list_clusters(as_json: bool) -> None:
         problem = f"  {entry['problem']}" if entry["problem"] else ""
         line = f"{entry['cluster']:<{width}}  {entry['state']:<8}  {entry['engines']:>7}  {ports:<13}  {since}{problem}"
         click.echo(escape(line))
+    for entry in found:
+        if entry["engines_that_can_read_the_keys"]:
+            click.echo(f"cluster {entry['cluster']}:")
+            note_on_reach(entry["engines_that_can_read_the_keys"])
 
 
 def places() -> list[ClusterPlace]:
@@ -146,14 +151,19 @@ def places() -> list[ClusterPlace]:
 
 
 def describe(place: ClusterPlace) -> dict[str, Any]:
-    """One entry of the list: what the files say, without asking the controller."""
+    """One entry of the list: what the files say; a running controller is asked for one number, and need not answer.
+
+    `engines_that_can_read_the_keys` is null where it is not known.
+    """
     from secure_ipp.cluster import state
+    from secure_ipp.cluster.owner_keys import engines_that_reach
     from secure_ipp.errors import SecureIppError
     from secure_ipp.keys.config import load_config
 
     entry: dict[str, Any] = {
         "cluster": place.name, "state": "stopped", "directory": str(place.dir), "client_port": 0, "engine_port": 0,
         "pid": 0, "host": "", "started": 0.0, "engines": 0, "agents": [], "problem": "",
+        "engines_that_can_read_the_keys": None,
     }
     try:
         config = load_config(place)
@@ -167,6 +177,7 @@ def describe(place: ClusterPlace) -> dict[str, Any]:
         entry.update(
             state="running", pid=controller.pid, host=controller.host, started=controller.started,
             client_port=controller.client_port, engine_port=controller.engine_port,
+            engines_that_can_read_the_keys=engines_that_reach(place),
         )
     return entry
 

@@ -11,7 +11,8 @@ from secure_ipp.keys.desk import Applied
 
 REACH_NOTE = (
     "note: {engines} can read the owner's private files here. Code that runs on them is as powerful as you are:\n"
-    "rights and revocation do not bind it. To separate them, run engines as another user or on another host."
+    "rights and revocation do not bind it. To separate them, run engines as another user or on another host,\n"
+    "or hide the cluster's directory from them in a mount namespace."
 )
 
 

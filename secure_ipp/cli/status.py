@@ -89,8 +89,9 @@ def sentences(found: dict[str, Any]) -> list[str]:
         lines.append(f"  {engine['id']:>4}  {engine['host']}, process {engine['pid']}{away}{reach}")
     if any(_reaches(engine) for engine in found["engines"]):
         lines.append(
-            "  note: code on an engine that can read them is as powerful as you are; rights do not bind it. To separate"
-            " them, run engines as another user or on another host."
+            "  note: code on an engine that can read them is as powerful as you are; rights and revocation do not bind"
+            " it. To separate them, run engines as another user or on another host, or hide the cluster's directory from"
+            " them in a mount namespace."
         )
     lines.append(f"clients: {len(found['clients'])}")
     for client in found["clients"]:

@@ -33,6 +33,7 @@ RULES = {
     "S22": "names; nothing from outside reaches a path or a shell",
     "S25": "less than Curve is an error",
     "S26": "engines that can read the owner's keys are shown",
+    "S27": "an engine of one's own holds nobody else's work, before or after",
     "S29": "locks and sockets on local file systems only",
     "S31": "what engines say drives no terminal and runs in no notebook",
     "S30": "identity is the envelope's; no envelope in an envelope",

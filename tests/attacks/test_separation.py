@@ -49,6 +49,16 @@ def test_s26_an_engine_that_reads_the_keys_is_shown_with_what_to_do(town: Runnin
     assert load_capability(town.place.engine_file).secret_key.text in stolen, "what is shown is true"
     shown = town.run("secure-ipp", "status")
     assert "can read the cluster's private files" in shown.stdout and "another user or on another host" in shown.stdout
+    issue = ["issue", "guest", "--out", str(town.home / "guest.json")]
+    for name, *words in (
+        ["secure-ipp", "status"], ["ipcluster", "list"], ["secure-ipp", "keys", *issue], ["secure-ipp", "keys", "list"],
+        ["secure-ipp", "doctor"],
+    ):
+        said = " ".join(town.run(name, *words).stdout.split())
+        assert "can read" in said and "rights and revocation do not bind" in said, (name, words, said)
+        assert "as another user or on another host, or hide the cluster's directory" in said, (name, words, said)
+    (listed,) = json.loads(town.run("ipcluster", "list", "--json").stdout)
+    assert listed["engines_that_can_read_the_keys"] == 1
     found = json.loads(town.run("secure-ipp", "doctor", "--json").stdout)["findings"]
     (separation,) = [finding for finding in found if finding["check"] == "separation"]
     assert separation["level"] == "note" and "1 of 1" in separation["text"] and separation["advice"]
