@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from secure_ipp.cli.keys_said import note_on_reach
 from secure_ipp.cli.options import EXIT_CODES_HELP, cluster_options, json_option, run_safely, show_json
 from secure_ipp.cli.running import curve_option, engines_option, journal_options, log_level_option, say, scheme_option
 from secure_ipp.keys.places import ClusterPlace
@@ -120,6 +119,8 @@ def list_clusters(as_json: bool) -> None:
       ipcluster list
       ipcluster list --json
     """
+    from secure_ipp.cli.keys_said import note_on_reach
+
     found = [describe(place) for place in places()]
     if as_json:
         show_json(found)

@@ -90,8 +90,8 @@ def sentences(found: dict[str, Any]) -> list[str]:
     if any(_reaches(engine) for engine in found["engines"]):
         lines.append(
             "  note: code on an engine that can read them is as powerful as you are; rights and revocation do not bind"
-            " it. To separate them, run engines as another user or on another host, or hide the cluster's directory from"
-            " them in a mount namespace."
+            " it. To separate them, run engines as another user or on another host, or hide the cluster's directory"
+            " from them in a mount namespace."
         )
     lines.append(f"clients: {len(found['clients'])}")
     for client in found["clients"]:
