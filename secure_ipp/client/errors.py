@@ -297,7 +297,7 @@ def _rebuilt(kind: type[RemoteError], ename: str, evalue: str, traceback: str, i
 
 def _one_line(error: BaseException) -> str:
     text = str(error) if isinstance(error, RemoteError) else harmless(f"{type(error).__name__}: {error}")
-    return text.splitlines()[0] if text else type(error).__name__
+    return harmless(text.splitlines()[0]) if text else type(error).__name__
 
 
 def _rendered(error: BaseException) -> list[str]:

@@ -62,9 +62,24 @@ def show_text(text: str, stream: Any = None) -> None:
 
 def _kept(found: re.Match[str]) -> str:
     if found["colour"]:
-        parameters = found["colour"][2:-1].split(";")
-        return "" if "8" in parameters and parameters[0] not in ("38", "48") else found["colour"]
+        return "" if _conceals(found["colour"][2:-1]) else found["colour"]
     return line(found["visible"]) if found["visible"] else ""
+
+
+def _conceals(parameters: str) -> bool:
+    """Is one of them "conceal", and not part of a colour (38, 48, 58; then 5 and a number, or 2 and three)?"""
+    several = iter(parameters.split(";"))
+    for one in several:
+        code = one.partition(":")[0].lstrip("0")
+        if code == "8":
+            return True
+        if code in ("38", "48", "58") and ":" not in one:
+            kind = next(several, "").lstrip("0")
+            if kind not in ("2", "5"):
+                return True  # no colour that all terminals read in the same way
+            for _ in range(3 if kind == "2" else 1):
+                next(several, "")
+    return False
 
 
 def _overwritten(text: str) -> str:

@@ -5,7 +5,10 @@ A machine for the operations that `opcodes.read` passes; Python's own would call
 Laws.
 - A name is looked up in the tables and nowhere else; only what a table says can be called is called.
 - Only what this machine has made is filled or given a state: never a type, a function or a value of a table.
-- A key is hashed only if that takes a bounded number of steps: a tuple of tuples of one tuple has no end.
+- A key is hashed, and compared, only if that takes a bounded number of steps: a tuple of tuples of one tuple, or a
+  frozenset of frozensets of one frozenset, has no end.
+- What comes out can be let go of: Python frees a deque in a deque, or a defaultdict in one, by a call within a call,
+  so chains of those are short.
 """
 
 from __future__ import annotations
@@ -24,9 +27,11 @@ from secure_ipp.payload.untrusted import UntrustedResult, unnamed, wanting
 
 _KEY_NODES = 1000  # tuples and their elements in one key
 _KEY_DEPTH = 32
+_CHAIN = 32  # deques and defaultdicts that directly hold each other
 _GROWTH = 64  # bytes that calls may copy for each byte of the stream
 _MARK: Any = object()
 _LISTS = (list, collections.deque)
+_FRAIL = (collections.deque, collections.defaultdict)
 _DICTS = (dict, collections.OrderedDict, collections.defaultdict)
 
 
@@ -46,6 +51,8 @@ class Builder:
         self._stack: list[Any] = []
         self._memo: list[Any] = []
         self._at = 2
+        self._frail: list[Any] = []  # every deque and defaultdict, held until it is known that it can be let go of
+        self._weights: dict[int, tuple[frozenset[Any], int]] = {}  # of those frozensets that hold tuples or others
         self._room = _GROWTH * (len(stream) + limits.KIB)
 
     def build(self) -> Any:
@@ -55,6 +62,17 @@ class Builder:
             UntrustedResult: it holds more than is admitted.
             Exception: of the many that malformed bytes can raise.
         """
+        try:
+            value = self._run()
+            if _longest_chain(self._frail) > _CHAIN:
+                raise unnamed("holds deques in deques without end")
+            return value
+        except BaseException:
+            for one in self._frail:  # each is held here too, so none takes others along
+                one.clear()
+            raise
+
+    def _run(self) -> Any:
         stream, stack, fixed = self._stream, self._stack, _FIXED
         while True:
             code = stream[self._at]
@@ -147,7 +165,7 @@ class Builder:
             raise unnamed("has a key without a value")
         target = self._target(_DICTS)
         for key, value in zip(values[::2], values[1::2], strict=True):
-            _check_key(key)
+            self._check_key(key)
             target[key] = value
 
     def _set_item(self) -> None:
@@ -157,14 +175,41 @@ class Builder:
     def _add(self, values: list[Any]) -> None:
         target = self._target((set,))
         for value in values:
-            _check_key(value)
+            self._check_key(value)
             target.add(value)
 
     def _frozenset(self) -> None:
         values = self._marked()
         for value in values:
-            _check_key(value)
-        self._stack.append(frozenset(values))
+            self._check_key(value)
+        made = frozenset(values)
+        weight = sum(self._weight(value) for value in made if isinstance(value, tuple | frozenset))
+        if weight:
+            self._weights[id(made)] = made, weight
+        self._stack.append(made)
+
+    def _weight(self, key: Any) -> int:
+        """Tuples and frozensets that comparing this (whose tuples are few) walks over, each as often as it is met."""
+        weight, rest = 0, [key]
+        while rest:
+            one = rest.pop()
+            if isinstance(one, tuple):
+                weight += 1
+                rest += [element for element in one if isinstance(element, tuple | frozenset)]
+            elif isinstance(one, frozenset):
+                weight += 1 + self._weights.get(id(one), (one, 0))[1]
+        return weight
+
+    def _check_key(self, key: Any) -> None:
+        """See that hashing this, and comparing it with its like, ends soon.
+
+        Raises:
+            UntrustedResult: it may not.
+        """
+        if type(key) is not tuple and type(key) is not frozenset:
+            return
+        if not _is_shallow(key) or self._weight(key) > len(self._stream):  # unless it repeats itself, it weighs less
+            raise UntrustedResult("a result has a key of more tuples or sets than are admitted", "use simpler keys")
 
     # --- names and calls -----------------------------------------------------------------------------------------
 
@@ -193,7 +238,10 @@ class Builder:
             raise unnamed("calls what is not to be called")
         if id(function) in plain.COPYING:
             self._pay(arguments[: plain.COPYING[id(function)]])
-        self._stack.append(call(*arguments))
+        made = call(*arguments)
+        if type(made) in _FRAIL:
+            self._frail.append(made)
+        self._stack.append(made)
 
     def _pay(self, arguments: tuple[Any, ...]) -> None:
         """Account for what a call copies: one argument could be copied as often as it is named.
@@ -206,6 +254,8 @@ class Builder:
             value = rest.pop()
             if type(value) in (str, bytes, bytearray):
                 self._room -= len(value)
+            elif type(value) is int:
+                self._room -= value.bit_length() // 8
             elif type(value) in (list, tuple):
                 self._room -= 8 * len(value)
                 if self._room >= 0:
@@ -252,14 +302,10 @@ def _shown(module: str, name: str) -> str:
     )
 
 
-def _check_key(key: Any) -> None:
-    """See that hashing this ends soon.
-
-    Raises:
-        UntrustedResult: it may not.
-    """
+def _is_shallow(key: Any) -> bool:
+    """Are the tuples in this few?"""
     if type(key) is not tuple:
-        return
+        return True
     left = _KEY_NODES
     level = [key]
     for _ in range(_KEY_DEPTH):
@@ -270,12 +316,34 @@ def _check_key(key: Any) -> None:
                 break
             inner += [element for element in one if isinstance(element, tuple)]
         if left < 0 or not inner:
-            break
+            return left >= 0
         level = inner
-    else:
-        left = -1
-    if left < 0:
-        raise UntrustedResult("a result has a key of more tuples than are admitted", "use simpler keys")
+    return False
+
+
+def _longest_chain(frail: list[Any]) -> int:
+    """How many of these hold each other directly, one in another, at most; of circles, all."""
+    inner = {id(one): [held for held in _held(one) if type(held) in _FRAIL] for one in frail}
+    holders = dict.fromkeys(inner, 0)
+    for several in inner.values():
+        for held in several:
+            holders[id(held)] = holders.get(id(held), 0) + 1
+    level, length, left = [key for key, count in holders.items() if not count], 0, len(holders)
+    while level:
+        length += 1
+        left -= len(level)
+        below = []
+        for key in level:
+            for held in inner.get(key, ()):
+                holders[id(held)] -= 1
+                if not holders[id(held)]:
+                    below.append(id(held))
+        level = below
+    return length + left  # those left are in circles, or below
+
+
+def _held(one: Any) -> Any:
+    return one.values() if isinstance(one, dict) else one
 
 
 def _pushing(value: Any) -> Callable[[Builder], None]:

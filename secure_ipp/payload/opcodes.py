@@ -5,6 +5,7 @@
 
 Laws.
 - Nothing is announced that is not there: each length lies within the stream, which ends with its one STOP.
+- No operation lies in two frames: Python's unpickler would lose its place there, and read what was never looked at.
 - So what a loader allocates is bounded by a constant times the bytes that came.  The operations by which a few bytes
   could ask for much (memo indices, sizes), and those that reach outside (persistent ids, extension codes), are refused.
 """
@@ -60,10 +61,10 @@ def read(stream: bytes) -> Contents:
     if stream[:2] != _HEAD:
         raise unnamed("is not a pickle of protocol 5")
     kinds: set[str | None] = set()
-    at, end = 2, len(stream)
+    at, end, framed = 2, len(stream), 0
     match = _RUNS.match
     while True:
-        run = match(stream, at)
+        run = match(stream, at, framed if at < framed else end)
         if run is not None:
             kinds.add(run.lastgroup)
             at = run.end()
@@ -71,9 +72,11 @@ def read(stream: bytes) -> Contents:
             raise unnamed("ends in the middle of a pickle")
         code = stream[at]
         if code in SIZED:
-            at = _past(stream, at, end)
+            at = _past(stream, at, framed if at < framed else end)
         elif code == FRAME:
-            at += 9  # the frames' sizes help those who read from files
+            if at < framed or (framed := at + 9 + int.from_bytes(stream[at + 1 : at + 9], "little")) > end:
+                raise unnamed("holds frames that do not fit")
+            at += 9
         elif code == STOP:
             if at + 1 != end:
                 raise unnamed("goes on after its end")

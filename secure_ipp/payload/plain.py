@@ -100,6 +100,29 @@ def _timezone(offset: Any, *name: Any) -> object:
     return datetime.timezone(offset, *name)
 
 
+def _is_span(start: Any, end: Any, text: Any) -> bool:
+    return type(start) is int and type(end) is int and 0 <= start <= end <= len(text)
+
+
+def _codec_error(kind: Callable[..., Exception], content: type) -> Maker:
+    """Python believes the positions in such an error when it is printed, and looks there."""
+
+    def make(encoding: Any, text: Any, start: Any, end: Any, reason: Any) -> Exception:
+        if type(encoding) is not str or type(text) is not content or type(reason) is not str:
+            raise TypeError("these are no arguments of an error of a codec")
+        if not _is_span(start, end, text):
+            raise ValueError("an error of a codec beyond its text")
+        return kind(encoding, text, start, end, reason)
+
+    return make
+
+
+def _translate_error(text: Any, start: Any, end: Any, reason: Any) -> Exception:
+    if type(text) is not str or type(reason) is not str or not _is_span(start, end, text):
+        raise TypeError("these are no arguments of a UnicodeTranslateError")
+    return UnicodeTranslateError(text, start, end, reason)
+
+
 def _group(message: Any, errors: Any) -> object:
     if type(message) is not str or type(errors) not in (list, tuple):
         raise TypeError("an ExceptionGroup is made from a text and exceptions")
@@ -111,7 +134,14 @@ _HELD = (int, float, str, bytes, bytearray, bool, list, dict, tuple, set, frozen
 _EXCEPTIONS = [
     kind for kind in vars(builtins).values()
     if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, BaseExceptionGroup)
+    and not (issubclass(kind, UnicodeError) and kind is not UnicodeError)
 ]
+# What a builtin exception keeps outside its dict and yet pickles.
+_SLOTS: tuple[tuple[type[Exception], str, tuple[type, ...]], ...] = (
+    (ImportError, "name", (str, type(None))), (ImportError, "path", (str, type(None))),
+    (ImportError, "name_from", (str, type(None))), (AttributeError, "name", (str, type(None))),
+    (AttributeError, "args", (tuple,)), (NameError, "name", (str, type(None))),
+)
 
 MAKERS: list[tuple[Any, Maker]] = [
     (complex, _only(complex, float)),
@@ -131,6 +161,9 @@ MAKERS: list[tuple[Any, Maker]] = [
     (ExceptionGroup, _group),
     (arrays.rebuild_array, arrays.rebuild_array),
     (arrays.rebuild_scalar, arrays.rebuild_scalar),
+    (UnicodeDecodeError, _codec_error(UnicodeDecodeError, bytes)),
+    (UnicodeEncodeError, _codec_error(UnicodeEncodeError, str)),
+    (UnicodeTranslateError, _translate_error),
     *((kind, kind) for kind in _EXCEPTIONS),
 ]
 
@@ -150,8 +183,8 @@ CALLS: dict[int, Maker] = {id(value): maker for value, maker in MAKERS}  # all o
 COPYING: dict[int, int | None] = {
     **{
         id(value): None for value in (
-            collections.Counter, decimal.Decimal, fractions.Fraction, pathlib.PurePosixPath, pathlib.PureWindowsPath,
-            arrays.rebuild_scalar, arrays.rebuild_objects,
+            range, collections.Counter, decimal.Decimal, fractions.Fraction, ExceptionGroup,
+            pathlib.PurePosixPath, pathlib.PureWindowsPath, arrays.rebuild_scalar, arrays.rebuild_objects,
         )
     },
     id(arrays.rebuild_array): 1,  # the array lies where its bytes are
@@ -176,6 +209,8 @@ def give_state(target: Any, state: Any) -> None:
         raise TypeError("only exceptions have a state")
     for name, value in state.items():
         notes = name == "__notes__" and type(value) is list and all(type(note) is str for note in value)
-        if name.startswith("_") and not notes:
+        slot = not notes and hasattr(type(target), name)
+        fits = any(isinstance(target, kind) and name == known and type(value) in types for kind, known, types in _SLOTS)
+        if (name.startswith("_") and not notes) or (slot and not fits):
             raise TypeError("not an attribute of a plain exception")
         setattr(target, name, value)

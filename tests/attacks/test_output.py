@@ -42,6 +42,8 @@ ATTACKS = {
     "C1 OSC": "\x9d0;owned\x9c",
     "C1 DCS": "\x90q\x9c", "next line": "\x85", "charset": "\x1b(0", "answerback": "\x05", "report": "\x1b[6n",
     "insert": "\x1b[?1049h", "nested": "\x1b\x1b[31m\x1b[2J", "hidden": "\x1b[8m", "hidden among": "\x1b[1;8;31m",
+    "hidden behind": "\x1b[38;5;1;8m",
+    "hidden with a zero": "\x1b[08m", "hidden in parts": "\x1b[8:1m", "hidden in no colour": "\x1b[38;8m",
     "split": "\x1b[\x1b[2J", "backspace": "rm x\b\b\b\bls  ", "return": "innocent\rrm -rf", "vertical tab": "\x0b",
     "form feed": "\x0c", "delete": "\x7f", "override": "a\u202etxt.exe", "isolate": "\u2067a\u2069",
     "embedding": "\u202bx",
@@ -57,7 +59,8 @@ def assert_harmless(text: str, *, colours: bool = True) -> None:
     left = _ALLOWED_COLOUR.sub("", text) if colours else text
     assert not _DRIVES.search(left), ascii(left)
     for colour in _ALLOWED_COLOUR.findall(text):
-        assert "8" not in colour[2:-1].split(";") or colour.startswith(("\x1b[38", "\x1b[48"))
+        left = re.sub("0*(38|48|58);0*(5;[0-9:]*|2(;[0-9:]*){3})(?=;|$)", "", colour[2:-1])
+        assert not re.search("(^|;)0*8(?=[;:]|$)", left), ascii(colour)
 
 
 # --- the text itself --------------------------------------------------------------------------------------------
@@ -88,6 +91,9 @@ def test_s31_colours_stay_and_end_with_their_text() -> None:
     assert harmless("\x1b[31mred\n") == "\x1b[31mred\x1b[0m\n"
     assert harmless("\x1b[38;5;8mgrey\x1b[39m\x1b[0m") == "\x1b[38;5;8mgrey\x1b[39m\x1b[0m"
     assert harmless("tab\tand\nline") == "tab\tand\nline"
+    assert harmless("\x1b[48;2;8;8;8;1mdark\x1b[0m") == "\x1b[48;2;8;8;8;1mdark\x1b[0m"
+    first = str(CompositeError("f", [RemoteError("E", "\x1b[31mred\nmore")])).splitlines()[1]
+    assert first.endswith("\x1b[0m"), "nor do they run from a line that was cut into the next"
 
 
 def test_s31_what_was_written_over_is_shown_as_it_was_left() -> None:
