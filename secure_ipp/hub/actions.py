@@ -56,9 +56,14 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """A file, on the disk; then `Hub.kept` says what follows, or `Hub.not_kept` if it could not be."""
+    """A file, on the disk; then `Hub.kept` says what follows, or `Hub.not_kept` if it could not be.
+
+    Attributes:
+        after: what was kept when this was judged; once it is something else, `Hub.overtaken` says so.
+    """
 
     file: DerivedGrants | Joins
+    after: DerivedGrants | Joins | None
     asked: messages.Forward | messages.JoinAsked
     reply: questions.Reply | None = None
 

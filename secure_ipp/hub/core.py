@@ -123,7 +123,7 @@ class Hub:
             engines={engine.key for engine in self._roster.engines()},
         )
         if reply.derived is not None:
-            return [Keep(reply.derived, forward, reply)]
+            return [Keep(reply.derived, self.handing_on.file, forward, reply)]
         return [*_writes(reply.records), Send(reply.forwarded)]
 
     def _join(self, asked: messages.JoinAsked, now: float) -> list[Action]:
@@ -131,11 +131,15 @@ class Hub:
             joins = judged(self.joins, live_grants_of(self._grants), asked.user, asked.instance)
         except Refused as error:
             return [*self._counted(asked.user, now, granted=False), Send(_not_joined(asked, error))]
-        return [Send(messages.JoinAnswered(asked.session))] if joins is None else [Keep(joins, asked)]
+        return [Send(messages.JoinAnswered(asked.session))] if joins is None else [Keep(joins, self.joins, asked)]
 
     def _counted(self, user: str, now: float, *, granted: bool) -> list[Action]:
         count = len(self.joins.joined.get(user, ())) if self.joins is not None else 0
         return [_write(audit.HostJoined(at=now, user=audit.bounded(user), count=count, granted=granted))]
+
+    def overtaken(self, keep: Keep) -> bool:
+        """Whether another file was kept since this was judged, so that what was asked is to be judged again."""
+        return keep.after is not (self.joins if isinstance(keep.file, Joins) else self.handing_on.file)
 
     def kept(self, keep: Keep, now: float) -> list[Action]:
         """It is on the disk; an answer follows the grants that what was handed on is in."""

@@ -106,6 +106,11 @@ class HandingOn:
         except DerivedError as error:
             raise Refused(error.message, error.advice, code="not-derived") from None
 
+    @property
+    def file(self) -> DerivedGrants | None:
+        """What is on the disk; None: nothing that can be believed."""
+        return self._derived
+
     def kept(self, derived: DerivedGrants) -> None:
         """It is on the disk."""
         self._derived = derived

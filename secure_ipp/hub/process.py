@@ -233,6 +233,8 @@ class HubProcess:
         return []
 
     def _keep(self, keep: Keep) -> list[Action]:
+        if self._hub.overtaken(keep):  # while it waited for the journal
+            return self._hub.handle(keep.asked, self._time())
         try:
             keep.file.save(self._place)
         except (SecureIppError, OSError) as error:
