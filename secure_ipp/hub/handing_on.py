@@ -37,7 +37,7 @@ class HandingOn:
         self._registry: Registry | None = None
         self._derived: DerivedGrants | None = None
         self._live: list[Grant] = []
-        self._granted: dict[str, deque[float]] = {}  # when, by who handed on, in the last minute
+        self._granted: dict[str, deque[float]] = {}  # when, by the issuer's grant at the root, in the last minute
 
     def loaded(self, derived: DerivedGrants) -> None:
         """What was handed on before."""
@@ -61,7 +61,7 @@ class HandingOn:
         by_id: dict[str, GrantInfo] = dict(grants.by_id)
         for grant in _parents_first(self._live, by_id):
             parent = by_id[grant.parent]
-            name = f"{parent.name}/{grant.name}"[-_LABEL_CHARS:]
+            name = f"{parent.name}/{grant.name}"[:_LABEL_CHARS]  # its root stands in front, whatever holders add
             by_id[grant.id] = msgspec.structs.replace(info_of(grant), name=name)
         return replace(grants, by_id=by_id)
 
@@ -100,7 +100,7 @@ class HandingOn:
             return None
         if grant.key.raw in engines:
             raise _refused("this key is another one's")
-        self._count(user, now)
+        self._count((*chain_of(registry, self._live, own), own)[0].id, now)
         try:
             return check_new(registry, self._derived, grant, now)
         except DerivedError as error:
@@ -124,9 +124,9 @@ class HandingOn:
             raise _refused("this identity has no grant in force")
         return registry, own
 
-    def _count(self, user: str, now: float) -> None:
+    def _count(self, root: str, now: float) -> None:
         """Each of them is written to the disk and told to everybody."""
-        times = self._granted.setdefault(user, deque())
+        times = self._granted.setdefault(root, deque())
         while times and times[0] <= now - _MINUTE:
             times.popleft()
         if len(times) >= limits.DERIVED_PER_MINUTE:

@@ -3,7 +3,8 @@
 The file carries no signature of its own: each grant in it is proven by the chain of holders that ends at a grant of the
 issuer's registry, anew at each look.  Laws:
 - a derived grant lives only while its parent does, says no more than it, and is at most `DERIVED_DEPTH` away from the
-  issuer's; a parent has at most `DERIVED_PER_PARENT`;
+  issuer's; a parent has at most `DERIVED_PER_PARENT`, and one of the issuer's at most `DERIVED_PER_FAMILY` below it, so
+  that nobody fills the file for others;
 - a key that the registry holds or ever held is nobody's derived key, so that retiring a key ends its derived grant;
 - of two with one key or one id the first in the file counts.
 What is not in force is left out, never repaired.  Nothing here knows the clock or a socket.
@@ -12,7 +13,7 @@ What is not in force is left out, never repaired.  Nothing here knows the clock 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -119,15 +120,19 @@ def live_derived(registry: Registry, derived: DerivedGrants, now: float) -> list
         ids.add(grant.id)
         children[grant.parent].append(grant)
     live: set[str] = set()
-    families = deque((grant, 0) for grant in registry.grants if _unexpired(grant, now))
+    families = deque((grant, 0, grant.id) for grant in registry.grants if _unexpired(grant, now))
+    sizes: dict[str, int] = defaultdict(int)  # by the issuer's grant at the root
     while families:
-        parent, depth = families.popleft()
+        parent, depth, root = families.popleft()
         if depth == limits.DERIVED_DEPTH:
             continue
         proven = (child for child in children[parent.id] if _unexpired(child, now) and _stands(child, parent, registry))
         for child, _ in zip(proven, range(limits.DERIVED_PER_PARENT), strict=False):
+            if sizes[root] == limits.DERIVED_PER_FAMILY:
+                break
+            sizes[root] += 1
             live.add(child.id)
-            families.append((child, depth + 1))
+            families.append((child, depth + 1, root))
     found = {grant.id: grant for grant in reversed(derived.grants) if grant.id in live}  # the first of an id counts
     return [found.pop(grant.id) for grant in derived.grants if grant.id in found]
 
@@ -157,7 +162,16 @@ def chain_of(registry: Registry, derived: Iterable[Grant], grant: Grant) -> tupl
     Raises:
         DerivedError: the chain does not end in the registry.
     """
-    known = {one.id: one for one in (*registry.grants, *derived)}
+    return chain_among(by_id(registry, derived), grant)
+
+
+def by_id(registry: Registry, derived: Iterable[Grant]) -> Mapping[str, Grant]:
+    """All of these; an id of the registry is never a derived one's."""
+    return {one.id: one for one in (*derived, *registry.grants)}
+
+
+def chain_among(known: Mapping[str, Grant], grant: Grant) -> tuple[Grant, ...]:
+    """As `chain_of`, for whoever asks of many grants."""
     chain: list[Grant] = []
     while grant.parent:
         parent = known.get(grant.parent)

@@ -4,11 +4,13 @@ A grant says which key is who, what it may do, how much of it and until when.  I
 it is the holder's ZAP User-Id and stays when the key is rotated (S4).  Its name is a label for people.
 
 A derived grant names its parent, is signed by the parent's holder, and never says more than the parent does:
-`narrower` is the law, checked by whoever relies on one.
+`narrower` is the law, checked by whoever relies on one.  Its id follows from its parent and its key, so that no holder
+can take an id that is or was another's, and with it what is kept under that id.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from typing import Annotated, Any, Literal
 
@@ -16,7 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from secure_ipp import limits
-from secure_ipp.keys import fields
+from secure_ipp.keys import base64url, fields
 from secure_ipp.keys.curve import CurvePublicKey
 from secure_ipp.keys.holder import HolderPublicKey
 from secure_ipp.keys.issuer import IssuerKey, IssuerPublicKey
@@ -78,6 +80,8 @@ class Grant(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         if self.parent != parent.id or parent.signing_key is None:
             raise BadSignature("the signature of this grant is not its parent's")
         self._verify(parent.signing_key, DERIVED_PURPOSE, cluster_id)
+        if self.id != derived_id(parent, self.key):
+            raise ValueError("the id of this grant is not its own")
         if not narrower(self, parent):
             raise ValueError("a derived grant says more than the one that it comes from")
 
@@ -97,6 +101,12 @@ def check_grant(grant: Grant) -> None:
         raise ValueError("a client's grant has no engines")
     for network in grant.networks:
         ipaddress.ip_network(network)
+
+
+def derived_id(parent: Grant, key: CurvePublicKey) -> str:
+    """The id of what the holder of `parent` hands on to this key."""
+    digest = hashlib.sha256(b"secure-ipp\0derived-id/1\0" + parent.id.encode() + b"\0" + key.raw).digest()
+    return base64url.encode(digest[: fields.ID_BYTES])
 
 
 def narrower(child: Grant, parent: Grant) -> bool:
@@ -163,7 +173,7 @@ def sign_derived(
         BadSignature: this is not the key of that holder.
     """
     draft = Grant(
-        id=fields.new_id(), name=name, role="client", key=key, rights=rights, expires=expires, engines=0,
+        id=derived_id(parent, key), name=name, role="client", key=key, rights=rights, expires=expires, engines=0,
         made=int(now), signing_key=signing_key, parent=parent.id, tenancy=parent.tenancy, signature="",
     )
     grant = _signed(draft, holder, DERIVED_PURPOSE, cluster_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from secure_ipp.errors import UsageError
-from secure_ipp.keys.derived import DerivedError, DerivedGrants, chain_of
+from secure_ipp.keys.derived import DerivedError, DerivedGrants, by_id, chain_among
 from secure_ipp.keys.desk import Applied, Desk
 from secure_ipp.keys.grants import Grant
 from secure_ipp.keys.registry import Registry
@@ -39,12 +39,13 @@ def known_identities(registry: Registry, file: DerivedGrants) -> list[Identity]:
     """Those of the registry, then those derived whose parents are there."""
     derived = file.grants
     found = [Identity(grant.name, grant) for grant in registry.grants]
+    known, retired = by_id(registry, derived), set(registry.retired)
     for grant in derived:
         try:
-            above = chain_of(registry, derived, grant)
+            above = chain_among(known, grant)
         except DerivedError:
             continue  # its parent was taken away, and it with it
-        if grant.key not in registry.retired:
+        if grant.key not in retired:
             found.append(Identity("/".join(one.name for one in (*above, grant)), grant))
     return found
 
