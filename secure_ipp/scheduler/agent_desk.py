@@ -99,6 +99,7 @@ class AgentDesk:
         self._of_user: dict[str, int] = {}  # how many keys each join key has in use
         self._spent: OrderedDict[bytes, None] = OrderedDict()  # keys of engines that ended
         self._asking: dict[bytes, AgentPeer] = {}  # by session: who waits for the hub's word
+        self._counted: dict[tuple[str, bytes], AgentPeer] = {}  # by join key and instance: who was let in by it
         self._own = own
         self._reserved = own  # and keys of the registry, present and past
         self._unconnected: set[str] = set()  # engines whose connection is gone, for now
@@ -147,6 +148,11 @@ class AgentDesk:
         if message.code:
             agent.refusal = Refused(message.reason, message.advice, code=message.code)
             return []
+        name = agent.user, agent.instance
+        before = self._counted.get(name)
+        if before is not None:  # one join is one host at a time, though hosts may tell each other the instance
+            before.refusal = Refused("another agent came under the name of this one", code="replaced")
+        self._counted[name] = agent
         said, agent.waiting = agent.waiting or [], None
         return [(agent, one) for one in said]
 
@@ -154,6 +160,8 @@ class AgentDesk:
         """Its engines go with it."""
         agent.present = False
         self._asking.pop(agent.token, None)
+        if self._counted.get((agent.user, agent.instance)) is agent:
+            del self._counted[agent.user, agent.instance]
         for uuid in list(agent.engines):
             known = self._by_uuid.get(uuid)
             if known is not None and known.agent is agent:

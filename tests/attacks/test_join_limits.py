@@ -136,6 +136,23 @@ def test_s12_whoever_is_told_no_is_to_be_cut() -> None:
     assert not world.core.agents.keys
 
 
+def test_s12_hosts_that_share_the_name_of_one_that_joined_are_not_here_together() -> None:
+    """The holder of a key for one join tells all its hosts the instance that joined."""
+    world = world_with(1)
+    peers = []
+    for token in (b"t" * 16, b"u" * 16, b"v" * 16):
+        peer = world.core.agent_joined(token, HOST, token)
+        peers.append(peer)
+        world.core.agent_message(peer, messages.Join("host", 1, [], b"instance"), world.now)
+        world.core.hub_message(messages.JoinAnswered(token), world.now)
+    assert [peer.refusal.code if peer.refusal else "" for peer in peers] == ["replaced", "replaced", ""]
+    world.core.agents.left(peers[0], "cut", world.now)
+    last = world.core.agent_joined(b"w" * 16, HOST, b"w" * 16)
+    world.core.agent_message(last, messages.Join("host", 1, [], b"instance"), world.now)
+    world.core.hub_message(messages.JoinAnswered(b"w" * 16), world.now)
+    assert peers[2].refusal is not None and last.refusal is None
+
+
 def test_s12_an_agent_that_talks_on_is_cut_and_another_hub_is_asked_again() -> None:
     world = world_with(1)
     peer = world.core.agent_joined("session", HOST, b"t" * 16)
