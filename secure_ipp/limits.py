@@ -143,7 +143,7 @@ CONTROL_CONNECTIONS = 16  # served at once; the commands of one user on one mach
 
 # --- files and processes -----------------------------------------------------------------------------
 DERIVED_DEPTH = 4  # holders between the issuer and who holds a derived capability
-DERIVED_PER_MINUTE = 60  # that one holder, and all below it, may ask for; each is written to the disk and told to everybody
+DERIVED_PER_MINUTE = 60  # that a holder and all below it may ask for; each is written to the disk and told to everybody
 DERIVED_PER_FAMILY = 1024  # that hang on one grant of the issuer's, over all who hand on
 DERIVED_PER_PARENT = 64  # capabilities that one holder has handed on and that are in force
 REQUEST_BYTES = 16 * KIB  # a request for a key is far smaller

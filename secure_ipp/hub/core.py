@@ -21,6 +21,7 @@ from secure_ipp.hub.actions import Action, Adopted, Compare, HandKey, InForce, K
 from secure_ipp.hub.grants import LiveGrants, live_grants_of
 from secure_ipp.hub.handing_on import HandingOn
 from secure_ipp.hub.joins import Joins, judged
+from secure_ipp.hub.refusals import Refusals
 from secure_ipp.hub.roster import Roster
 from secure_ipp.keys.door_keys import DoorKeys
 from secure_ipp.store.interface import TaskStore
@@ -53,6 +54,7 @@ class Hub:
         self._store = store
         self._started = started
         self._roster = Roster()
+        self._refusals = Refusals()
         self._grants: LiveGrants | None = None
         self._of_registry: LiveGrants | None = None  # of the issuer's own; those handed on come to them
         self.handing_on = HandingOn()
@@ -76,13 +78,15 @@ class Hub:
         return [_write(audit.HubStarted(at=self._started, pid=self._pid, cluster=self._cluster))]
 
     def stop(self, reason: str, now: float) -> list[Action]:
-        return [_write(audit.HubStopped(at=now, pid=self._pid, reason=reason))]
+        untold = _writes(self._refusals.due(float("inf")))
+        return [*untold, _write(audit.HubStopped(at=now, pid=self._pid, reason=reason))]
 
     def beat(self, now: float) -> list[Action]:
         """Once in `limits.BEAT_SECONDS`; silence makes the gate admit nobody new."""
         if self._grants is None:
             return []
-        return [Send(messages.Beat(self._grants.version, self._edition, self._time(now)))]
+        untold = _writes(self._refusals.due(now))
+        return [*untold, Send(messages.Beat(self._grants.version, self._edition, self._time(now)))]
 
     def control_refused(self, reason: str, now: float) -> list[Action]:
         """Somebody was turned away at the control socket."""
@@ -112,10 +116,14 @@ class Hub:
         self._edition += 1
         self.registry_problem = ""
         loaded = audit.RegistryLoaded(at=now, version=grants.version, grants=len(grants.by_id))
-        told = key_life.changes(self._on_record, grants.by_id, grants.version, now)
+        told = key_life.changes(self._on_record, self._grants.by_id, grants.version, self._time(now), at=now)
         told += key_life.door_changes(self._doors_on_record, grants.doors, grants.version, now)
-        self._on_record, self._doors_on_record = grants.by_id, grants.doors
+        self._on_record, self._doors_on_record = self._grants.by_id, grants.doors
         return [Write((*told, loaded)), Adopted(grants.version), *self._tell_grants(now)]
+
+    def remember(self, before: LiveGrants, now: float) -> None:
+        """What an earlier hub had on record, with what holders had handed on by then."""
+        self._on_record = self.handing_on.merged(before, self._time(now)).by_id
 
     def _question(self, forward: messages.Forward, now: float) -> list[Action]:
         reply = questions.answer(
@@ -124,7 +132,11 @@ class Hub:
         )
         if reply.derived is not None:
             return [Keep(reply.derived, self.handing_on.file, forward, reply)]
-        return [*_writes(reply.records), Send(reply.forwarded)]
+        records = [
+            told for record in reply.records
+            for told in (self._refusals.came(record) if isinstance(record, audit.QuestionRefused) else (record,))
+        ]
+        return [*_writes(records), Send(reply.forwarded)]
 
     def _join(self, asked: messages.JoinAsked, now: float) -> list[Action]:
         try:
@@ -151,6 +163,7 @@ class Hub:
         self.handing_on.kept(keep.file)
         if self._of_registry is not None and self._grants is not None:
             self._grants = self.handing_on.merged(self._of_registry, self._time(now))
+            self._on_record = self._grants.by_id
             self._edition += 1
         return [*_writes(keep.reply.records), *self._tell_grants(now), Send(keep.reply.forwarded)]
 

@@ -1,7 +1,8 @@
 """What has become of each key between two versions of the grants in force, as records (S20).
 
 Pure.  The hub compares when it adopts a version, so that a change made while no controller ran is on record at the
-next start.  Law: whatever differs in a grant gives one record, and an unchanged one gives none.
+next start.  Law: whatever differs in a grant gives one record, and an unchanged one gives none; one that was handed on
+and has expired leaves without a record, for it was told when it ends.
 """
 
 from __future__ import annotations
@@ -15,28 +16,29 @@ from secure_ipp.wire.messages import GrantInfo
 
 
 def changes(
-    before: Mapping[str, GrantInfo], after: Mapping[str, GrantInfo], version: int, now: float
+    before: Mapping[str, GrantInfo], after: Mapping[str, GrantInfo], version: int, trusted: float, *, at: float
 ) -> list[audit.AuditRecord]:
     """One record for each grant that came, changed, got another key, or went.
 
     Args:
         before, after: by id.
         version: of the registry that holds `after`.
-        now: seconds since the epoch.
+        trusted: the time by which grants expire.
+        at: the records' time.
     """
     found: list[audit.AuditRecord] = []
     for id, grant in after.items():
         old = before.get(id)
         if old is None:
-            found.append(_told(audit.GrantIssued, grant, version, now))
+            found.append(_told(audit.GrantIssued, grant, version, at))
         elif old.key != grant.key:
-            found.append(_told(audit.KeyRotated, grant, version, now, old_fingerprint=fingerprint_of(old.key)))
+            found.append(_told(audit.KeyRotated, grant, version, at, old_fingerprint=fingerprint_of(old.key)))
         elif old != grant:
-            found.append(_told(audit.GrantChanged, grant, version, now))
+            found.append(_told(audit.GrantChanged, grant, version, at))
     for id, grant in before.items():
-        if id not in after:
+        if id not in after and not (grant.parent and 0 < grant.expires <= trusted):
             found.append(audit.GrantRevoked(
-                at=now, version=version, id=id, name=grant.name, role=grant.role, fingerprint=fingerprint_of(grant.key)
+                at=at, version=version, id=id, name=grant.name, role=grant.role, fingerprint=fingerprint_of(grant.key)
             ))
     return found
 

@@ -62,7 +62,7 @@ class HubProcess:
             head=lambda line: self._perform(self._hub.head(line)),
         )
         self._adopted = AdoptedRegistry(place, lambda: journal.registry)
-        before = self._adopted.before()
+        self._before = before = self._adopted.before()
         self._hub = Hub(
             cluster=bootstrap.cluster, pid=os.getpid(), store=MemoryStore(started=now), started=now,
             before=before.by_id if before is not None else {},
@@ -187,8 +187,11 @@ class HubProcess:
 
     def _load_derived(self, cluster_id: str) -> None:
         """Once: nobody else writes that file."""
+        before, self._before = self._before, None
         try:
             self._hub.handing_on.loaded(DerivedGrants.load(self._place, cluster_id))
+            if before is not None:
+                self._hub.remember(before, self._time())
         except (SecureIppError, OSError) as error:
             _log.error("nothing that holders handed on is in force: %s", error)
             self._hub.handing_on.damaged(str(error))

@@ -127,7 +127,7 @@ def _answer(
         case PurgeRecords():
             purged = _purge(question, grant, store)
             record = RecordsPurged(at=now, user=grant.id, tasks=purged, everyone=question.everyone)
-            return {"purged": purged}, (record,)
+            return {"purged": purged}, (record,) if purged or question.everyone else ()
         case Whois():
             whois = {"user": grant.id, "name": grant.name, "rights": list(grant.rights), "expires": grant.expires}
             return whois, ()

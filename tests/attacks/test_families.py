@@ -6,11 +6,17 @@ import msgspec
 import pytest
 
 from secure_ipp import limits
+from secure_ipp.audit import record as audit
+from secure_ipp.hub.actions import Action, Send, Write
+from secure_ipp.hub.core import Hub
+from secure_ipp.hub.grants import from_registry
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.derived import DerivedGrants, check_new, live_derived, no_derived
 from secure_ipp.keys.grants import Grant
 from secure_ipp.keys.revoking import known_identities
+from secure_ipp.store.memory import MemoryStore
 from secure_ipp.wire import messages
+from secure_ipp.wire.codec import encode_message
 from tests.attacks.test_attenuate import (
     ADA,
     ADAS,
@@ -117,3 +123,54 @@ def test_s22_a_label_names_the_root_however_long_the_names_below_are() -> None:
 def test_s32_what_has_ended_is_not_handed_on(expires: float) -> None:
     with pytest.raises(Exception, match="cannot be handed on"):
         check_new(REGISTRY, no_derived(CLUSTER_ID), handed(expires=expires)[0], NOW)
+
+
+# --- on record -----------------------------------------------------------------------------------------------
+
+
+def told(actions: list[Action]) -> list[tuple[str, str]]:
+    records = [record for action in actions if isinstance(action, Write) for record in action.records]
+    kinds = audit.GrantIssued | audit.GrantChanged | audit.KeyRotated | audit.GrantRevoked
+    return [(type(record).__name__, record.name) for record in records if isinstance(record, kinds)]
+
+
+def test_s20_the_end_of_what_was_handed_on_is_on_record_once_with_and_without_a_controller() -> None:
+    desk = Desk()
+    child, keys = handed()
+    grandchild, _ = handed(child, keys, name="dan", expires=NOW + 100)
+    desk.attenuate(ADAS.id, child)
+    desk.attenuate(child.id, grandchild)
+    retired = msgspec.structs.replace(REGISTRY, version=2, retired=(child.key,))
+    gone = [("GrantRevoked", "ada/cay"), ("GrantRevoked", "ada/cay/dan")]
+
+    stopped = Hub(cluster="lab", pid=1, store=MemoryStore(started=NOW), started=NOW, before={})
+    stopped.handing_on.loaded(desk.disk)
+    stopped.remember(from_registry(REGISTRY), NOW)
+    assert told(stopped.registry_loaded(from_registry(retired), NOW)) == gone
+
+    assert told(desk.hub.registry_loaded(from_registry(retired), NOW)) == gone
+    assert told(desk.hub.registry_loaded(from_registry(msgspec.structs.replace(retired, version=3)), NOW)) == []
+
+
+def test_what_was_handed_on_and_has_expired_leaves_without_a_record() -> None:
+    desk = Desk()
+    desk.attenuate(ADAS.id, handed(expires=NOW + 10)[0])
+    later = from_registry(msgspec.structs.replace(REGISTRY, version=2))
+    assert told(desk.hub.registry_loaded(later, NOW + 10)) == []
+
+
+def test_s18_refused_questions_without_end_are_few_lines_that_leave_none_out() -> None:
+    hub = Desk().hub
+    lines = []
+    for number in range(5000):
+        purge = messages.PurgeRecords([], everyone=True)
+        user = (BOBS.id, ADAS.id)[number % 2]
+        now = NOW + number / 1000
+        lines += hub.handle(messages.Forward(user, b"s" * 16, number, encode_message(purge)), now)
+    lines += hub.beat(NOW + 100)
+    records = [record for action in lines if isinstance(action, Write) for record in action.records]
+    assert sum(record.count for record in records) == 5000
+    assert len(records) <= 2 * 12
+    answers = [one for one in lines if isinstance(one, Send) and isinstance(one.message, messages.Forwarded)]
+    assert len(answers) == 5000
+    assert not [one for one in hub.beat(NOW + 200) if isinstance(one, Write)]
