@@ -108,7 +108,7 @@ class RecordsPurged(AuditRecord, frozen=True, tag="records_purged"):
     everyone: bool
 
 
-class QuestionRefused(AuditRecord, frozen=True, tag="question_refused"):
+class QuestionRefused(AuditRecord, frozen=True, tag="question_refused", omit_defaults=True):
     """The hub's own check said no; the scheduler's refusals come as `Reported`."""
 
     user: str
