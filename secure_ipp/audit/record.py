@@ -114,7 +114,7 @@ class QuestionRefused(AuditRecord, frozen=True, tag="question_refused", omit_def
     user: str
     question: str
     reason: str
-    count: int = 1  # so many of this identity, in about a second, of which this was the last
+    count: int = 1  # so many of this identity and kind, in about a second, of which this was the last
 
 
 class RegistryLoaded(AuditRecord, frozen=True, tag="registry_loaded"):
