@@ -29,6 +29,8 @@ _FORBIDDEN = (
     "webbrowser", "tempfile", "glob", "logging", "site", "sysconfig", "pydoc", "platform", "sqlite3", "urllib", "http",
     "ftplib", "smtplib", "xmlrpc", "IPython", "ipykernel", "ipyparallel", "joblib", "secure_ipp", "test", "__main__",
     "antigravity", "this", "idlelib", "tkinter", "turtle", "weakref", "contextlib", "typing", "traceback", "linecache",
+    "codecs", "encodings", "zipfile", "tarfile", "gzip", "bz2", "lzma", "yaml", "jsonpickle", "torch.storage",
+    "torch.serialization", "pandas.io", "sympy.parsing", "sympy.core.sympify",
 )
 # NumPy's own way to make arrays writes where a pickle tells it; arrays come in by ours (see `arrays`).
 _UNSAFE_ARRAYS = ("numpy", "numpy.core", "numpy._core", "numpy.lib", "numpy.ctypeslib", "numpy.f2py", "numpy.testing")
@@ -48,8 +50,9 @@ def forbidden(module: str, name: str) -> str:
         inner = module == "numpy" or any(module.startswith(f"{part}.") or module == part for part in _UNSAFE_ARRAYS[1:])
         if inner:
             return 'arrays come by themselves; those of Python objects if you allow "numpy:object_"'
-    if root in _FORBIDDEN or root.startswith("_"):
-        return f"{root} can be made to run anything, and is never allowed by name"
+    inside = next((part for part in _FORBIDDEN if module == part or module.startswith(f"{part}.")), "")
+    if inside or root.startswith("_"):
+        return f"{inside or root} can be made to run anything, and is never allowed by name"
     return ""
 
 
