@@ -30,8 +30,7 @@ def main() -> int:
     wanted = arguments.peer or [peer for peer, entry in PEERS.items() if entry.quick or not arguments.quick]
     figures = [load(name) for name in arguments.figure or FIGURES]
     with Run(wanted, arguments.quick) as run:
-        for figure in figures:
-            run.figure(figure, arguments.repetitions)
+        run.figures(figures, arguments.repetitions)
     report.write(arguments.out, arguments.quick, figures, run.results, run.peers)
     arguments.out.with_suffix(".json").write_text(json.dumps(run.results.values))
     try:
@@ -42,7 +41,7 @@ def main() -> int:
         print("no plot: install matplotlib (the extra `bench`)", file=sys.stderr)
     print(report.table(figures, run.results, run.peers))
     print(f"\n{run.results.seconds:.0f} s; written: {arguments.out}", file=sys.stderr)
-    return 0
+    return 130 if run.results.interrupted else 0
 
 
 if __name__ == "__main__":

@@ -88,7 +88,8 @@ def conditions(quick: bool, results: Results, peers: Sequence[str]) -> str:
     """Where and when this was, so that nobody takes it for more than it is."""
     load = os.getloadavg()
     lines = [
-        f"{'A quick run' if quick else 'A full run'} of {results.seconds:.0f} s: {machine()}, load average at its end "
+        f"{'A quick run' if quick else 'A full run'}{', interrupted,' if results.interrupted else ''} of "
+        f"{results.seconds:.0f} s: {machine()}, load average at its end "
         f"{load[0]:.1f}. Everything over the loopback interface.",
         "",
         "Absolute numbers belong to this machine and this minute; ratios are what counts. A cell is the median of the "

@@ -28,12 +28,14 @@ class Results:
         values: row -> peer -> one value per repetition.
         remarks: row -> peer -> why there is none.
         absent: peer -> why it was not measured at all.
+        interrupted: somebody pressed Ctrl-C; what had been measured counts.
     """
 
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     remarks: dict[str, dict[str, str]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    interrupted: bool = False
 
     def add(self, figure: Figure, peer: str, answer: dict[str, object]) -> None:
         if "error" in answer:
@@ -95,6 +97,15 @@ class Run:
         if not self._failed:
             shutil.rmtree(self._log.parent, ignore_errors=True)
         self.results.seconds = time.monotonic() - self._begun
+
+    def figures(self, figures: Sequence[Figure], repetitions: int = 0) -> None:
+        """Measure them one after the other; Ctrl-C ends it, and keeps what there is."""
+        try:
+            for figure in figures:
+                self.figure(figure, repetitions)
+        except KeyboardInterrupt:
+            self.results.interrupted = True
+            print("interrupted: what was measured is kept", file=sys.stderr)
 
     def figure(self, figure: Figure, repetitions: int = 0) -> None:
         """Measure it on all peers, in turn."""
