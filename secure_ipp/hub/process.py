@@ -223,9 +223,7 @@ class HubProcess:
                 self._recorder.journal.registry = version
                 self._adopted.keep()
             case Compare(seen):
-                if reason := self._recorder.contradiction(seen):
-                    _log.critical("the doors are closed: %s", reason)
-                    return self._hub.behind(seen, reason, self._time())
+                return self._compare(seen)
             case InForce(version):
                 self._tell_adopted(version)
             case Keep():
@@ -233,6 +231,18 @@ class HubProcess:
             case Stop(by):
                 _log.info("grant %s asked for the controller to stop", by)
                 tether.tell("stop", by=by)
+        return []
+
+    def _compare(self, seen: messages.SeenHead) -> list[Action]:
+        """What somebody has seen of the journal, with what it says now; what cannot be read now is on record."""
+        try:
+            reason = self._recorder.contradiction(seen)
+        except SecureIppError as error:
+            _log.error("what a client has seen of the journal cannot be compared: %s", error.message)
+            return self._hub.incident("not-compared", {"reason": error.message}, self._time())
+        if reason:
+            _log.critical("the doors are closed: %s", reason)
+            return self._hub.behind(seen, reason, self._time())
         return []
 
     def _keep(self, keep: Keep) -> list[Action]:

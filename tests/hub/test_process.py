@@ -172,6 +172,20 @@ def test_s21_without_room_nothing_is_acknowledged_and_no_beat_is_sent(
     assert [line["problem"] for line in told if line["event"] == "write_failed"]
 
 
+def test_s17_a_journal_that_cannot_be_read_is_on_record_and_what_follows_goes_on(
+    hub: LiveHub, scheduler: SchedulerEnd
+) -> None:
+    scheduler.wait_for(messages.Beat)
+    segment = next(hub.place.journal_dir.glob("segment-*.jsonl"))
+    segment.chmod(0o644)
+    scheduler.send(messages.SeenHead(owner_id(hub), 1, "no such hash", 0))
+    wait_until(lambda: any(line.get("what") == "not-compared" for line in hub.audit()))
+    segment.chmod(0o600)
+    scheduler.wait_for(messages.Beat)
+    scheduler.send(messages.SeenHead(owner_id(hub), 1, "no such hash", 0))
+    wait_until(lambda: any(line["event"] == "fork" for line in hub.audit()))
+
+
 def test_the_supervisor_s_death_ends_it_at_once(hub: LiveHub) -> None:
     hub.start()
     hub.process.stdin.close()
