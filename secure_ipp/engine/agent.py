@@ -74,7 +74,7 @@ class Agent:
         self._nurseries: dict[str, Nursery] = {}
         self._channels: dict[str, _Channel] = {}
         self._doors = KnownDoors(
-            capability.server_keys, issuer=capability.issuer_key, cluster_id=capability.cluster_id
+            capability.server_keys, cluster_id=capability.cluster_id, issuer=capability.issuer_key
         )
         self._connection = Connection(
             loop, doors=capability.door, server_key=self._doors, keys=capability.keys, role="agent",

@@ -274,10 +274,9 @@ def test_s16_a_replayed_result_counts_once(rogues: Rogues, honest: Any, trail: T
     engine.link.say(result_of(second))
     with pytest.raises(Exception, match="forged"):
         again.get(30)
-    trail.wait("tasks_ended", tasks=second.task)
-    rows = [row for line in trail.lines() if line["event"] == "tasks_ended" for row in line["tasks"]]
-    ended = [row for row in rows if assign.task in row]
-    assert len(ended) == 1 and "error" in ended[0]
+    trail.wait("task_ended", task=second.task)
+    ended = [line for line in trail.lines() if line["event"] == "task_ended" and line["task"] == assign.task]
+    assert len(ended) == 1 and ended[0]["status"] == "error"
 
 
 def test_s16_a_report_claims_no_task_that_was_not_given(rogues: Rogues, town: RunningCluster, honest: Any) -> None:
