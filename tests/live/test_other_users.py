@@ -111,11 +111,11 @@ def sockets_of(cluster: RunningCluster) -> dict[str, Path]:
 
 
 def below(cluster: RunningCluster) -> list[Path]:
-    """Everything that a running cluster has on disk."""
+    """Everything that a running cluster has on disk, but files on their way into place, which come and go."""
     found = [cluster.home, *cluster.home.rglob("*")]
     runtime = cluster.place.runtime_path
     found += [runtime, *runtime.rglob("*")]
-    return sorted(set(found))
+    return sorted(path for path in set(found) if path.suffix != ".new")
 
 
 def test_the_other_user_is_another_and_may_do_what_everybody_may(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import secure_ipp as ipp
+from secure_ipp.cluster.aware import wait_until_aware
 from secure_ipp.cluster.registry_change import apply
 from secure_ipp.errors import ControllerUnreachable
 from secure_ipp.keys import server_rotation as rotation
@@ -142,7 +143,11 @@ def test_s33_a_command_that_is_killed_at_a_running_cluster_is_gone_on_with(clust
     desk, seen = Desk(cluster.place, apply), set()
 
     def whole() -> None:
+        """As the command does it."""
         rotation.announce(desk, now=time.time())
+        doors = rotation.look(cluster.place).doors
+        assert doors is not None
+        wait_until_aware(cluster.place, doors.number)
         rotation.switch(desk, now=time.time())
 
     for step in range(2, 200, 3):
