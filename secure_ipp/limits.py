@@ -51,6 +51,18 @@ CONNECT_SECONDS = 10.0  # default time-out of a client's first connection
 AGENT_PATIENCE_SECONDS = 60.0  # agents and engines look for a lost scheduler so long, then give up cleanly
 CLOSE_SECONDS = 5.0  # close() flushes until acknowledged, at most so long
 
+# --- tunnels ---------------------------------------------------------------------------------------
+DIRECT_SECONDS = 3.0  # a door that does not answer directly within is looked for through SSH
+TUNNEL_CONNECT_SECONDS = 60.0  # one login with its forwards; users give up earlier, by their own time-out
+TUNNEL_ANSWER_SECONDS = 300.0  # somebody types a password within; that time counts against nobody's time-out
+TUNNEL_START_SECONDS = 15.0  # a tunnel's keeper answers within, on a busy machine too
+TUNNEL_FIRST_USER_SECONDS = 15.0  # a keeper to which nobody comes ends
+TUNNEL_RETRY_FIRST_SECONDS = 0.25  # first wait before a lost tunnel is opened again; twice as long each time
+TUNNEL_RETRY_MAX_SECONDS = 5.0  # longest; well below AGENT_PATIENCE_SECONDS
+TUNNEL_FORWARDS = 8  # addresses of one door that a tunnel forwards to
+TUNNEL_USERS = 1024  # clients and agents of one user that share a tunnel
+TUNNEL_LINE_BYTES = 64 * KIB  # one message between a tunnel's keeper and its users
+
 # --- messages --------------------------------------------------------------------------------------
 INLINE_BYTES = 128 * KIB  # a body up to this travels inside its message and may be held by the scheduler
 BUFFERS = 1024  # out-of-band buffers of one body

@@ -210,7 +210,7 @@ def from_descriptor(variable: str) -> Passphrase | None:
 
 def can_ask() -> bool:
     """Whether there is a way to ask for a passphrase: a descriptor, a terminal or a notebook."""
-    return DESCRIPTOR_VARIABLE in os.environ or _somebody_there()
+    return DESCRIPTOR_VARIABLE in os.environ or somebody_there()
 
 
 def ask(prompt: str, *, variable: str = DESCRIPTOR_VARIABLE) -> Passphrase:
@@ -220,7 +220,7 @@ def ask(prompt: str, *, variable: str = DESCRIPTOR_VARIABLE) -> Passphrase:
         NobodyToAsk: there is nobody.
         UsageError: what was typed is no passphrase.
     """
-    if not _somebody_there():
+    if not somebody_there():
         raise NobodyToAsk(
             f"a passphrase is needed ({prompt.rstrip(': ')}), and there is no terminal to ask at",
             f"name an open descriptor that gives it: {variable}=3 COMMAND 3<FILE (or 3< <(a program))",
@@ -242,7 +242,7 @@ def ask(prompt: str, *, variable: str = DESCRIPTOR_VARIABLE) -> Passphrase:
     return found.checked()
 
 
-def _somebody_there() -> bool:
+def somebody_there() -> bool:
     ipython = sys.modules.get("IPython")
     if ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None:
         return True

@@ -1,0 +1,76 @@
+"""Answers what ssh asks, in the process of whoever wants the tunnel: a password from the call or the keyring, else its
+user is asked, at the terminal or in the notebook.  Nothing of it stands in argv, environment or a log (S11).
+
+A stored or given password answers a prompt for a password of the host it is for, and no other prompt.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from secure_ipp.errors import SecureIppError
+from secure_ipp.keys.keyring_store import Keyring
+from secure_ipp.keys.passphrases import Passphrase
+from secure_ipp.keys.sealing import KeyringEntry
+from secure_ipp.keys.unlocking import ask, somebody_there
+from secure_ipp.logs import escape
+from secure_ipp.tunnel.route import Route
+
+_log = logging.getLogger("secure_ipp.tunnel")
+_PASSWORD = re.compile(r"(?:\(?(?P<user>[^@\s()]{1,64})@(?P<host>[^\s()]{1,253})\)? ?)(?:'s )?password: ?\Z", re.I)
+
+
+def entry_of(route: Route) -> KeyringEntry:
+    """Where a route's password lies in the keyring."""
+    return KeyringEntry(service="secure-ipp", account=f"ssh {route.text}"[:100])
+
+
+class Prompter:
+    """Answers for one route.
+
+    Args:
+        password: from the call; None: there is none.
+        interactive: its user may be asked.
+    """
+
+    def __init__(self, route: Route, password: Passphrase | None = None, *, interactive: bool = True) -> None:
+        self._route = route
+        self._password = password
+        self._interactive = interactive
+        self._stored_given = False
+
+    def answer(self, prompt: str) -> str | None:
+        """What to say; None: nobody knows.  `prompt` is ssh's, with words of the server in it (unverified)."""
+        if self._is_password_of_route(prompt):
+            if self._password is not None:
+                found, self._password = self._password, None  # asked again, it was wrong
+                return found.text
+            stored = self._from_keyring()
+            if stored is not None:
+                return stored.text
+        if not (self._interactive and somebody_there()):
+            return None
+        try:
+            return ask(escape(prompt)).text
+        except SecureIppError as error:
+            _log.warning("no answer to %s: %s", prompt, error.message)
+            return None
+
+    def _is_password_of_route(self, prompt: str) -> bool:
+        """Whether it asks for the password at the route's end, not at a host on the way."""
+        match = _PASSWORD.search(prompt)
+        return match is not None and match["host"] == self._route.host and (
+            not self._route.user or match["user"] == self._route.user
+        )
+
+    def _from_keyring(self) -> Passphrase | None:
+        if self._stored_given:
+            return None
+        self._stored_given = True
+        try:
+            found: Passphrase | None = Keyring().fetch(entry_of(self._route), Passphrase.of)
+        except SecureIppError as error:
+            _log.info("the keyring has no password: %s", error.message)
+            return None
+        return found
