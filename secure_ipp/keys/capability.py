@@ -49,7 +49,9 @@ class PublicPart(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, 
     public_key: CurvePublicKey
     door: fields.Doors
     ssh: str
-    curve: bool
+    ssh_host_keys: fields.HostKeys = ()  # may add to what the user's ssh knows, never override it (S23)
+    post_quantum: bool = False  # ssh's key exchange must be
+    curve: bool  # false: this cluster's only doors are Unix sockets (S25)
     parents: Annotated[tuple[Grant, ...], Meta(max_length=limits.DERIVED_DEPTH)] = ()  # handed on by (S32)
     signature: fields.Signature
 
@@ -57,6 +59,16 @@ class PublicPart(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, 
     def server_key(self) -> CurvePublicKey:
         """What the doors prove themselves with now."""
         return self.server_keys[0]
+
+    @property
+    def tcp_doors(self) -> tuple[str, ...]:
+        """Where the door listens with Curve."""
+        return tuple(door for door in self.door if not fields.is_socket_door(door))
+
+    @property
+    def socket_doors(self) -> tuple[str, ...]:
+        """Where the door is a Unix socket at the host that `ssh` leads to (S25)."""
+        return tuple(door for door in self.door if fields.is_socket_door(door))
 
     @property
     def subject(self) -> Subject[CurveSecretKey]:
@@ -142,18 +154,17 @@ def sign_capability(issuer: SigningKey, *, keys: KeyPair, **values: Any) -> Capa
     Args:
         issuer: the cluster's; with `parents`, the key of the last one's holder.
         keys: the holder's.
-        values: cluster, cluster_id, role, name, rights, expires, server_keys, door; perhaps ssh; of a derived one
-            also parents and issuer_key.
+        values: cluster, cluster_id, role, name, rights, expires, server_keys, door; perhaps ssh, ssh_host_keys,
+            post_quantum and curve (true unless said); of a derived one also parents and issuer_key.
 
     Raises:
         CapabilityError: the values make no capability.
     """
-    values = {"ssh": "", **values}
+    values = {"ssh": "", "curve": True, **values}
     if "issuer_key" not in values:
         values["issuer_key"] = issuer.public()
     draft = Capability(
-        format=FORMAT, public_key=keys.public, secret_key=keys.secret, curve=True,
-        signature="", **values,
+        format=FORMAT, public_key=keys.public, secret_key=keys.secret, signature="", **values,
     )
     signed = msgspec.structs.replace(draft, signature=fields.sign(issuer, PURPOSE, _public_part(draft)))
     return parse_capability(signed.as_dict(), now=0.0)
@@ -261,6 +272,7 @@ def _checked(data: bytes | Mapping[str, Any] | None, now: float) -> Capability |
         for door in capability.door:
             fields.check_door(door)
         fields.check_ssh_route(capability.ssh)
+        fields.check_host_keys(capability.ssh_host_keys)
         if isinstance(capability, LockedCapability):
             checked_lock(capability.subject, capability.sealed, capability.keyring)
     except msgspec.ValidationError as error:
@@ -268,12 +280,7 @@ def _checked(data: bytes | Mapping[str, Any] | None, now: float) -> Capability |
     except ValueError as error:
         text = error.message if isinstance(error, SecureIppError) else str(error)
         raise _damaged(strict_json.shown(text)) from None
-    if not capability.curve:
-        raise CapabilityError(
-            "this file is of a cluster without Curve, which this version does not connect to",
-            "ask for a file of a cluster with Curve; there is no fallback to a plain connection",
-            code="no-curve",
-        )
+    _check_curve(capability)
     try:
         fields.verify(_signer(capability), PURPOSE, _public_part(capability), capability.signature)
     except (BadSignature, ValueError):
@@ -292,6 +299,18 @@ def _checked(data: bytes | Mapping[str, Any] | None, now: float) -> Capability |
             code="capability-expired",
         )
     return capability
+
+
+def _check_curve(capability: PublicPart) -> None:
+    """No file leads to a plain connection over TCP; that there is no Curve is said by the file, never learnt (S25)."""
+    if not capability.curve and capability.tcp_doors:
+        raise CapabilityError(
+            "this file asks for a plain connection over TCP, which there never is",
+            "ask for a fresh file; a cluster without Curve has no door but a Unix socket, which is reached by ssh",
+            code="no-curve",
+        )
+    if capability.curve and not capability.tcp_doors:
+        raise _damaged("a cluster with Curve has a door on TCP, and this file names none")
 
 
 def _signer(capability: PublicPart) -> VerifyKey:

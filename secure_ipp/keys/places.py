@@ -141,6 +141,11 @@ class ClusterPlace:
         return Path(f"/var/tmp/secure-ipp-{os.geteuid()}") / _digest(real)  # noqa: S108  as above
 
     @property
+    def proofs_file(self) -> Path:
+        """The proofs that the doors of Unix sockets have taken, so that none is good twice (S25); the scheduler's."""
+        return self.durable_path / "proofs.used"
+
+    @property
     def lock_file(self) -> Path:
         """Held by the running controller."""
         return self.runtime_path / "controller.lock"
@@ -175,6 +180,14 @@ class ClusterPlace:
     def control_socket(self) -> Path:
         """The hub's control socket; makes the runtime directory."""
         return self._socket("control.sock")
+
+    def client_door_socket(self) -> Path:
+        """The client door that is a Unix socket (S25); makes the runtime directory."""
+        return self._socket("client.door")
+
+    def engine_door_socket(self) -> Path:
+        """The engine door that is a Unix socket (S25); makes the runtime directory."""
+        return self._socket("engine.door")
 
     def _socket(self, name: str) -> Path:
         path = self.runtime_dir() / name

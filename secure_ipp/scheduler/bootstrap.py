@@ -16,7 +16,9 @@ class SchedulerBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """The line. Keys are unpadded base64url.
 
     Attributes:
-        client_endpoints, engine_endpoints: where the doors listen, as libzmq spells it.
+        client_endpoints, engine_endpoints: where the doors listen with Curve, as libzmq spells it; perhaps nowhere.
+        client_socket, engine_socket: paths of the doors that are Unix sockets (S25); empty: there is no such door.
+        proofs_file: where the proofs that these have taken are kept.
         server_secret, server_public: the cluster's key pair.
         link_socket: path of the hub's socket; `link_server_public` is the hub's key, the other two are ours.
         ticket_key: 32 bytes; the same for each restart within one start of the controller.
@@ -37,6 +39,9 @@ class SchedulerBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     log_file: str
     log_level: str = "INFO"
     scheme: str = "leastload"
+    client_socket: str = ""
+    engine_socket: str = ""
+    proofs_file: str = ""
 
     def __repr__(self) -> str:
         return f"<SchedulerBootstrap of {self.cluster!r}>"
