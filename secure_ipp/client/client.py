@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from secure_ipp import limits
 from secure_ipp.client.balancedview import LoadBalancedView
-from secure_ipp.client.connecting import find_capability, refuse_tunnels, trust_of, warn_of_end, warn_of_python
+from secure_ipp.client.connecting import find_capability, trust_of, warn_of_end, warn_of_python
 from secure_ipp.client.controls import Controls
 from secure_ipp.client.directview import BroadcastView, DirectView
 from secure_ipp.client.errors import NoEnginesRegistered, NoSuchEngine, TimeoutError
@@ -21,9 +21,11 @@ from secure_ipp.client.executor import ViewExecutor
 from secure_ipp.client.history import History
 from secure_ipp.client.known import AllMetadata, Results
 from secure_ipp.client.progress import is_interactive, progress_bar
+from secure_ipp.client.reaching import reach_door
 from secure_ipp.client.session import Session
 from secure_ipp.client.terminal import line
 from secure_ipp.errors import UsageError
+from secure_ipp.keys.passphrases import Passphrase
 
 if TYPE_CHECKING:
     from secure_ipp.keys.capability import Capability
@@ -49,8 +51,16 @@ class Client(Controls):
             since they are called with whatever an engine says.  Views, and `AsyncResult.get`, take both words too.
         passphrase: a function that returns the passphrase of a sealed file; by default it is read from the descriptor
             that SECURE_IPP_PASSPHRASE_FD names, or asked for at the terminal or in the notebook.
+        sshserver: ``[user@]host[:port]``, to go through SSH there; by default straight to the door, and through the ssh
+            route of the file, if it has one, where the door cannot be reached.
+        sshkey: path of a private key for that; by default what the user's ssh has.
+        password: for that; better stored once (`secure-ipp tunnel login`) or typed when asked for.
+        paramiko: use paramiko even if there is an ssh program.
+        transport: "direct" or "ssh": this way or none.
+        require_post_quantum: refuse an SSH key exchange that a quantum computer could undo.
 
     Attributes:
+        way: how the controller is reached, and why so; a line.
         block: what views made from it do by default.
         history: ids of the tasks sent, oldest first (the latest `CLIENT_HISTORY`).
         results, metadata: of tasks that are still held (see `known`).
@@ -66,9 +76,10 @@ class Client(Controls):
         sshkey: str | None = None, password: str | None = None, paramiko: bool | None = None,
         timeout: float = limits.CONNECT_SECONDS, cluster_id: str | None = None, cluster: Any = None,
         results: str | None = None, allow: Any = None, passphrase: Callable[[], str] | None = None,
+        transport: str | None = None, require_post_quantum: bool = False,
     ) -> None:
         try:
-            refuse_tunnels(sshserver=sshserver, sshkey=sshkey, password=password, paramiko=paramiko)
+            secret = Passphrase.of(password) if password else None
             if profile_dir is not None or ipython_dir is not None:
                 raise UsageError(
                     "clusters do not lie in IPython's profile directories", "name the connection file, or the cluster"
@@ -93,7 +104,18 @@ class Client(Controls):
         self._orphan.atexit = False  # the session closes itself then
         self.results = Results(self.session)
         self.metadata = AllMetadata(self.session)
-        warn_of_python(self.session.start(float(timeout)))
+        self.way = "by Curve, straight to the door"
+        try:
+            reached, left = reach_door(
+                capability, self.session.doors.keys, float(timeout), transport=transport, sshserver=sshserver,
+                sshkey=sshkey, password=secret, paramiko=paramiko, require_post_quantum=require_post_quantum,
+            )
+        except BaseException:
+            self.session.close(0.0)
+            raise
+        if reached is not None:
+            self.way = reached.said
+        warn_of_python(self.session.start(left, reached))
         warn_of_end(self.session.ends_soon)
 
     def __repr__(self) -> str:

@@ -76,21 +76,6 @@ def _of_own_cluster(place: ClusterPlace, unlock: Unlock) -> Capability:
         ) from None
 
 
-def refuse_tunnels(**given: Any) -> None:
-    """Say so if a tunnel was asked for.
-
-    Raises:
-        UsageError: it was.
-    """
-    asked = [name for name, value in given.items() if value]
-    if asked:
-        raise UsageError(
-            f"{', '.join(asked)}: tunnels are not part of this version",
-            "forward the client port yourself (ssh -L PORT:localhost:PORT HOST) and use a connection file whose door "
-            "is 127.0.0.1; Curve protects the connection with or without the tunnel",
-        )
-
-
 def trust_of(capability: Capability, results: str | None, allow: Any = None) -> Trust:
     """What results may hold (S19): anything only if its user said so, or made the cluster's keys here.
 

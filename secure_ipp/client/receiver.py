@@ -54,6 +54,7 @@ class Receiver:
         self.lock = threading.Lock()  # a task's end, and who watches it
         self.changed = threading.Condition()  # the roster, the welcome, the failure
         self.welcome: messages.Welcome | None = None
+        self.explain: Callable[[SecureIppError], SecureIppError] = lambda error: error  # what the way there knows
         self.error: SecureIppError | None = None  # why there is no connection, and never will be
         self.closed = threading.Event()
         self._returning: frozenset[int] = frozenset()  # engines that a restarted scheduler may not have heard of yet
@@ -103,7 +104,7 @@ class Receiver:
         log.info("connection lost: %s; trying again", reason)
 
     def on_failed(self, error: SecureIppError) -> None:
-        self.fail(error)
+        self.fail(self.explain(error))
         self.closed.set()
 
     def on_closed(self) -> None:

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from secure_ipp import limits
@@ -32,6 +32,9 @@ from secure_ipp.payload.objects import Trust
 from secure_ipp.wire import messages
 from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.loop import Loop
+
+if TYPE_CHECKING:
+    from secure_ipp.tunnel.reach import Reached
 
 log = logging.getLogger("secure_ipp.client")
 
@@ -69,19 +72,26 @@ class Session:
         self._loop = Loop()
         self.receiver = Receiver(self._loop, SeenFile(capability.cluster_id if remembers else ""))
         self._thread: threading.Thread | None = None
+        self._reached: Reached | None = None
 
     # --- life ------------------------------------------------------------------------------------------------
 
-    def start(self, timeout: float) -> messages.Welcome:
+    def start(self, timeout: float, reached: Reached | None = None) -> messages.Welcome:
         """Connect, and wait for the welcome and the list of engines.
+
+        Args:
+            reached: the way, which is this session's from now on; None: to the addresses of the file, with Curve.
 
         Raises:
             SecureIppError: there is no controller, or it refuses this key.
         """
         receiver, capability = self.receiver, self.capability
+        if reached is not None:
+            self._reached, receiver.explain = reached, reached.explain
         self.ends_soon, self._look_again = self._ending.look(time.time())
         receiver.connection = Connection(
-            self._loop, doors=capability.door, server_key=self.doors, keys=capability.keys, role="client",
+            self._loop, doors=capability.tcp_doors if reached is None else reached.doors,
+            server_key=self.doors, keys=capability.keys, role="client",
             receives=messages.ToClient, handler=receiver, first_patience=timeout,
             patience=limits.AGENT_PATIENCE_SECONDS,
         )
@@ -99,10 +109,10 @@ class Session:
             raise receiver.error
         if receiver.welcome is None or not receiver.roster.known:
             self.close(timeout=0.0)
-            raise ControllerUnreachable(
+            raise receiver.explain(ControllerUnreachable(
                 f"the controller of cluster {capability.cluster!r} did not answer within {timeout:g} s",
                 "see whether it runs, or give a longer timeout",
-            )
+            ))
         return receiver.welcome
 
     def _run(self) -> None:
@@ -117,6 +127,8 @@ class Session:
                 self.receiver.connection.abandon()
             self._loop.close()
             self._refuse_rest()
+            if self._reached is not None:
+                self._reached.release()
 
     def _begin(self) -> None:
         assert self.receiver.connection is not None

@@ -14,7 +14,6 @@ import selectors
 import signal
 import socket
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +25,7 @@ import msgspec
 from secure_ipp import hardening, limits, logs
 from secure_ipp.errors import ProtocolError, SecureIppError
 from secure_ipp.keys.locks import Lock
-from secure_ipp.tunnel import backends, messages, places
+from secure_ipp.tunnel import backends, places
 from secure_ipp.tunnel.interface import Asker, Backend, Order
 from secure_ipp.tunnel.messages import Close, FromUser, Hold, Lines, Look, Question, Reply, State, Use, send
 from secure_ipp.tunnel.questions import Questions

@@ -21,7 +21,7 @@ class _Line(Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag
     """One line."""
 
 
-class Use(_Line):
+class Use(_Line, frozen=True, forbid_unknown_fields=True):
     """I am here.
 
     Attributes:
@@ -34,7 +34,7 @@ class Use(_Line):
     asks: bool = False
 
 
-class Reply(_Line):
+class Reply(_Line, frozen=True, forbid_unknown_fields=True):
     """To a question; None: I do not know."""
 
     number: int
@@ -44,28 +44,28 @@ class Reply(_Line):
         return f"<Reply to {self.number}>"
 
 
-class Look(_Line):
+class Look(_Line, frozen=True, forbid_unknown_fields=True):
     """Tell me how it is; I am no user."""
 
 
-class Hold(_Line):
+class Hold(_Line, frozen=True, forbid_unknown_fields=True):
     """Stay open without users, or do not any more."""
 
     held: bool
 
 
-class Close(_Line):
+class Close(_Line, frozen=True, forbid_unknown_fields=True):
     """End, whoever uses it."""
 
 
-class Question(_Line):
+class Question(_Line, frozen=True, forbid_unknown_fields=True):
     """A password or a passphrase is needed."""
 
     number: int
     prompt: str
 
 
-class State(_Line):
+class State(_Line, frozen=True, forbid_unknown_fields=True):
     """How the tunnel is.
 
     Attributes:
@@ -113,7 +113,7 @@ class Lines:
     """
 
     def __init__(self, kind: object) -> None:
-        self._decoder: msgspec.json.Decoder[_Line] = msgspec.json.Decoder(kind)  # type: ignore[arg-type]
+        self._decoder: msgspec.json.Decoder[_Line] = msgspec.json.Decoder(kind)
         self._rest = b""
 
     def take(self, data: bytes) -> list[_Line]:

@@ -57,7 +57,7 @@ class Upkeep:
     def _run(self) -> None:
         try:
             self._keep_up()
-        except Exception as error:  # the edge of the thread: its users must hear of it
+        except Exception as error:  # noqa: BLE001  the edge of the thread: its users must hear of it
             _log.exception("the tunnel's upkeep failed")
             self._fail(TunnelLost(f"the tunnel's keeper failed: {type(error).__name__}", "see its log"))
 

@@ -7,7 +7,6 @@ refused, never replaced.  Whoever names an ssh server wants to go through it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 

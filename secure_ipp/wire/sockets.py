@@ -35,6 +35,11 @@ class LiveGate(Protocol):
         """Whether its thread answers."""
 
 
+def has_curve() -> bool:
+    """Whether this libzmq has Curve."""
+    return bool(zmq.has("curve"))
+
+
 def seed_routing_ids() -> None:
     """Seed the C library's `rand`, from which libzmq takes automatic routing ids (S6)."""
     ctypes.CDLL(None).srand(int.from_bytes(os.urandom(4), "little"))

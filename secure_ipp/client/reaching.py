@@ -1,0 +1,58 @@
+"""How a client gets to its door: straight on, as long as nothing speaks for another way; else as `tunnel.reach` finds.
+
+The tunnel's code is loaded only when it is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from secure_ipp.client.progress import is_interactive
+from secure_ipp.client.terminal import line
+from secure_ipp.keys.capability import Capability
+from secure_ipp.keys.curve import CurvePublicKey
+from secure_ipp.keys.passphrases import Passphrase
+from secure_ipp.keys.unlocking import somebody_there
+from secure_ipp.wire.sockets import has_curve
+
+if TYPE_CHECKING:
+    from secure_ipp.tunnel.reach import Reached
+
+log = logging.getLogger("secure_ipp.client")
+
+
+def reach_door(
+    capability: Capability, server_keys: Sequence[CurvePublicKey], timeout: float, *, transport: str | None,
+    sshserver: str | None, sshkey: str | None, password: Passphrase | None, paramiko: bool | None,
+    require_post_quantum: bool,
+) -> tuple[Reached | None, float]:
+    """The way to the door, and what is left of the time; None: straight to the addresses of the file, with Curve.
+
+    Raises:
+        SecureIppError: there is no way, or it is weaker than what was asked for.
+    """
+    plain = not (transport or sshserver or capability.ssh)
+    if plain and capability.tcp_doors and has_curve():
+        return None, timeout
+    from secure_ipp.tunnel.reach import Wishes, reach
+
+    wishes = Wishes(
+        transport=transport or "", route=sshserver or "", identity=sshkey or "", password=password,
+        backend="paramiko" if paramiko else "", post_quantum=require_post_quantum,
+        who=f"client {capability.name}",
+    )
+    began = time.monotonic()
+    reached = reach(capability, wishes, server_keys, timeout, _confirm if somebody_there() else None)
+    said = f"cluster {capability.cluster!r} is reached {line(reached.said)}"
+    log.info("%s", said)
+    if reached.lease is not None and (is_interactive() or sys.stderr.isatty()):
+        print(said, file=sys.stderr)
+    return reached, max(min(1.0, timeout), timeout - (time.monotonic() - began))
+
+
+def _confirm(question: str) -> bool:
+    return input(f"{line(question)} [y/N] ").strip().lower() in ("y", "yes")
