@@ -40,6 +40,7 @@ def ipcluster() -> None:
         "cluster": ("secure_ipp.cli.main:ipcluster", "Start, stop and list clusters (as ipcluster)."),
         "controller": ("secure_ipp.cli.controller_command:controller", "Start a controller (as ipcontroller)."),
         "engine": ("secure_ipp.cli.engine_command:engine", "Start engines on this host (as ipengine)."),
+        "tunnel": ("secure_ipp.cli.tunnel:tunnel", "Open, list and close tunnels over SSH."),
         "status": ("secure_ipp.cli.status:status", "Ask a running cluster how it is."),
         "clock": ("secure_ipp.cli.clock:clock", "Show by what time keys expire, or accept this host's clock."),
         "audit": ("secure_ipp.cli.audit:audit", "Verify, show and export a cluster's journal."),

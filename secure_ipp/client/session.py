@@ -40,6 +40,7 @@ log = logging.getLogger("secure_ipp.client")
 
 _TAKEN_PER_TURN = 512  # submissions handed on before the loop looks at its sockets again
 _EXIT_SECONDS = 1.0  # flushing at interpreter exit
+_LOOK_SECONDS = 0.1  # between two looks at a tunnel, while the first connection through it is awaited
 _ORPHAN_SECONDS = 2.0  # a session whose client is gone is closed this soon
 
 _sessions: WeakSet[Session] = WeakSet()
@@ -98,12 +99,7 @@ class Session:
         self._thread = threading.Thread(target=self._run, name="secure-ipp-client", daemon=True)
         self._thread.start()
         _sessions.add(self)
-        deadline = time.monotonic() + timeout + 1.0
-        with receiver.changed:
-            receiver.changed.wait_for(
-                lambda: (receiver.welcome is not None and receiver.roster.known) or receiver.error is not None,
-                max(0.0, deadline - time.monotonic()),
-            )
+        self._await_welcome(time.monotonic() + timeout + 1.0)
         if receiver.error is not None:
             self.close(timeout=0.0)
             raise receiver.error
@@ -114,6 +110,22 @@ class Session:
                 "see whether it runs, or give a longer timeout",
             ))
         return receiver.welcome
+
+    def _await_welcome(self, deadline: float) -> None:
+        """Wait for it, for a failure, or until a tunnel knows that there will be none."""
+        receiver, reached = self.receiver, self._reached
+
+        def known() -> bool:
+            return (receiver.welcome is not None and receiver.roster.known) or receiver.error is not None
+
+        while (left := deadline - time.monotonic()) > 0:
+            with receiver.changed:
+                if receiver.changed.wait_for(known, left if reached is None else min(left, _LOOK_SECONDS)):
+                    return
+            hopeless = None if reached is None else reached.hopeless()
+            if hopeless is not None:
+                self.close(timeout=0.0)
+                raise hopeless
 
     def _run(self) -> None:
         try:

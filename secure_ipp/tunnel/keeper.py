@@ -63,6 +63,7 @@ class Keeper:
     def __init__(
         self, spec: Spec, directory: Path, listener: socket.socket, make: Callable[[Order, Asker], Backend]
     ) -> None:
+        self._spec = spec
         self._directory = directory
         self._listener = listener
         self._selector = selectors.DefaultSelector()
@@ -153,7 +154,7 @@ class Keeper:
 
     def _tell(self, peer: _Peer) -> None:
         users = [f"{other.use.who} (process {other.use.pid})" for other in self._peers.values() if other.use]
-        state = msgspec.structs.replace(self._state, users=users, held=self._held, pid=os.getpid())
+        state = msgspec.structs.replace(self._state, users=users, held=self._held, pid=os.getpid(), spec=self._spec)
         if not send(peer.connection, state):
             self._leave(peer)
 

@@ -101,31 +101,42 @@ class Lease:
                 _log.debug("the tunnel's keeper was gone already")
             connection.close()
 
-    def explain(self, error: SecureIppError) -> SecureIppError:
-        """What a connection through the tunnel that failed comes from, if the tunnel knows better."""
+    def hopeless(self) -> SecureIppError | None:
+        """Why no connection through it will ever come about, if that is known."""
         state = self.state
         if state.failure:
             return told(state.failure)
+        if "prohibited" in state.refusal:
+            return ForwardingRefused(
+                f"the ssh server {self._spec.route} does not forward to {self._target}: {state.refusal}",
+                "ask its administrator to allow it (AllowTcpForwarding, AllowStreamLocalForwarding, PermitOpen), or "
+                "use another ssh server",
+            )
+        return None
+
+    def explain(self, error: SecureIppError) -> SecureIppError:
+        """What a connection through the tunnel that failed comes from, if the tunnel knows better."""
+        known = self.hopeless()
+        if known is not None:
+            return known
+        state = self.state
         if state.condition == "lost":
             return TunnelLost(
                 f"the tunnel to {self._spec.route} was lost and did not come back: {state.reason}",
                 "see whether that host can be reached (ssh), then connect again",
             )
-        target = ", ".join(forward.target for forward in forwards(self._spec.doors, self._directory))
-        if state.refusal and "prohibited" in state.refusal:
-            return ForwardingRefused(
-                f"the ssh server {self._spec.route} does not forward to {target}: {state.refusal}",
-                "ask its administrator to allow it (AllowTcpForwarding, AllowStreamLocalForwarding, PermitOpen), or "
-                "use another ssh server",
-            )
         if isinstance(error, TimeoutError):
             reason = state.refusal or error.message
             return DoorSilent(
-                f"the tunnel to {self._spec.route} stands, and no door answers at {target}: {reason}",
+                f"the tunnel to {self._spec.route} stands, and no door answers at {self._target}: {reason}",
                 "see whether the cluster runs (`ipcluster list` on its host) and whether that address is reachable "
                 "from the ssh server",
             )
         return error
+
+    @property
+    def _target(self) -> str:
+        return ", ".join(forward.target for forward in forwards(self._spec.doors, self._directory))
 
     # --- the keeper ------------------------------------------------------------------------------------------
 

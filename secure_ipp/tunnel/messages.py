@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from secure_ipp import limits
 from secure_ipp.errors import ProtocolError
+from secure_ipp.tunnel.spec import Spec
 
 Condition = Literal["connecting", "up", "lost", "failed", "closing"]
 
@@ -74,6 +75,7 @@ class State(_Line, frozen=True, forbid_unknown_fields=True):
         refusal: why the ssh server last refused to pass something on to the door; "" if it did not.
         since: of this condition, seconds since the epoch.
         drops: how often it was lost.
+        host_key, exchange, known_by: as in `interface.Facts`; the last ones.
     """
 
     condition: Condition
@@ -88,6 +90,7 @@ class State(_Line, frozen=True, forbid_unknown_fields=True):
     host_key: str = ""
     exchange: str = ""
     known_by: str = ""
+    spec: Spec | None = None
 
 
 FromUser = Use | Reply | Look | Hold | Close

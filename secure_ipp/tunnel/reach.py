@@ -82,6 +82,10 @@ class Reached:
         """What a failed connection comes from, as far as the way knows."""
         return error if self.lease is None else self.lease.explain(error)
 
+    def hopeless(self) -> SecureIppError | None:
+        """Why no connection will ever come about, if that is known."""
+        return None if self.lease is None else self.lease.hopeless()
+
     def release(self) -> None:
         if self.lease is not None:
             self.lease.release()

@@ -1,0 +1,42 @@
+"""Whether a tunnel leads to its door: a handshake with the door through it, not an open port."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from secure_ipp import limits
+from secure_ipp.errors import ControllerUnreachable
+from secure_ipp.keys.capability import Capability
+from secure_ipp.keys.curve import CurvePublicKey
+from secure_ipp.tunnel.reach import Reached
+from secure_ipp.wire.failures import key_refused
+from secure_ipp.wire.intruder import try_door
+
+
+_HEAR_SECONDS = 1.0  # for the ssh server's own word to come in, once a try has failed
+_POLL_SECONDS = 0.05
+
+
+def check_door(
+    capability: Capability, reached: Reached, server_keys: Sequence[CurvePublicKey],
+    seconds: float = limits.SELF_TEST_TIMEOUT_SECONDS,
+) -> None:
+    """Return if one of the door's addresses admits the file's key.
+
+    Raises:
+        Refused: the door is there and refuses the key.
+        ForwardingRefused: the ssh server does not pass on to it.
+        DoorSilent: it does, and nobody answers.
+    """
+    for key in server_keys:
+        for door in reached.doors:
+            verdict = try_door(door, key, capability.keys, seconds)
+            if verdict == "admitted":
+                return
+            if verdict == "refused":
+                raise key_refused(before=False)
+    until = time.monotonic() + _HEAR_SECONDS
+    while reached.hopeless() is None and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+    raise reached.explain(ControllerUnreachable(f"no door answered the handshake within {seconds:g} s"))
