@@ -217,7 +217,7 @@ class Keeper:
 
         def put() -> None:
             asked = [peer for peer in self._peers.values() if self._may_be_asked(peer)]
-            if not any(send(peer.connection, question) for peer in asked):
+            if not any(send(peer.connection, question) for peer in asked) and self._had_users:
                 self._questions.somebody_left(somebody_is_there=False)
 
         self._call(put)
