@@ -14,6 +14,7 @@ from secure_ipp.errors import UsageError
 from secure_ipp.logs import escape
 
 if TYPE_CHECKING:
+    from secure_ipp.tunnel.first_use import Confirm
     from secure_ipp.tunnel.messages import State
     from secure_ipp.tunnel.reach import Wishes
 
@@ -92,13 +93,14 @@ def open_(file: Path, as_json: bool, yes: bool, timeout: float, **way: Any) -> N
     """
     from secure_ipp.keys.capability import load_capability
     from secure_ipp.keys.seen_doors import known_doors
+    from secure_ipp.keys.unlocking import somebody_there
     from secure_ipp.tunnel.health import check_door
     from secure_ipp.tunnel.reach import reach
 
     capability = load_capability(file.expanduser())
     keys = known_doors(capability).keys
-    confirm = (lambda question: True) if yes else _confirm
-    reached = reach(capability, wishes_of("tunnel open", **way), keys, timeout, confirm)
+    agreed: Confirm | None = (lambda question: True) if yes else confirm if somebody_there() else None
+    reached = reach(capability, wishes_of("tunnel open", **way), keys, timeout, agreed)
     lease = reached.lease
     assert lease is not None
     try:
@@ -238,6 +240,7 @@ def facts(name: str, state: State) -> dict[str, Any]:
     }
 
 
-def _confirm(question: str) -> bool:
+def confirm(question: str) -> bool:
+    """Put a question to the user."""
     return click.confirm(escape(question), err=True)
 

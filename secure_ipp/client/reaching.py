@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from secure_ipp.client.progress import is_interactive
 from secure_ipp.client.terminal import line
+from secure_ipp.errors import UsageError
 from secure_ipp.keys.capability import Capability
 from secure_ipp.keys.curve import CurvePublicKey
 from secure_ipp.keys.passphrases import Passphrase
 from secure_ipp.keys.unlocking import somebody_there
+from secure_ipp.tunnel.ways import is_straight
 from secure_ipp.wire.sockets import has_curve
 
 if TYPE_CHECKING:
@@ -35,8 +37,12 @@ def reach_door(
     Raises:
         SecureIppError: there is no way, or it is weaker than what was asked for.
     """
-    plain = not (transport or sshserver or capability.ssh)
-    if plain and capability.tcp_doors and has_curve():
+    route = sshserver or ("" if transport == "direct" else capability.ssh)
+    about_ssh = {"sshkey": sshkey, "password": password, "paramiko": paramiko}
+    if not route and any(about_ssh.values()):
+        named = ", ".join(name for name, value in about_ssh.items() if value)
+        raise UsageError(f"{named}: there is no ssh server to use it with", "name one: sshserver='user@host'")
+    if is_straight(capability.tcp_doors, has_curve=has_curve(), route=route, transport=transport or ""):
         return None, timeout
     from secure_ipp.tunnel.reach import Wishes, reach
 

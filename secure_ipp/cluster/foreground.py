@@ -20,9 +20,12 @@ from secure_ipp import limits
 from secure_ipp.cluster import launch, state
 from secure_ipp.cluster.bootstrap import failure_of
 from secure_ipp.cluster.restarts import describe
+from secure_ipp.engine.bootstrap import WayWanted
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.keys.capability import Capability, load_capability
 from secure_ipp.keys.places import ClusterPlace
+from secure_ipp.tunnel.first_use import Confirm
+from secure_ipp.tunnel.reach import Wishes, reach
 
 # an agent that finds no controller gives up and says why; that must come before our own patience ends
 JOIN_SECONDS = limits.AGENT_PATIENCE_SECONDS + limits.ENGINES_START_SECONDS
@@ -51,6 +54,7 @@ class Wanted:
     journal_sync: str = "batch"
     work_dir: str = ""
     preload: tuple[str, ...] = ()
+    way: WayWanted | None = None
 
 
 class Interruptions:
@@ -132,7 +136,7 @@ class Run:
             agent = launch.start_agent(
                 engine_file, wanted.engines, place=self._place, log_level=wanted.log_level, work_dir=wanted.work_dir,
                 preload=list(wanted.preload), end_with_us=not wanted.background, quiet=wanted.background,
-                capability=capability,
+                capability=capability, way=wanted.way,
             )
             self._started.append(agent)
         agent.wait_for("engine", JOIN_SECONDS, count=wanted.engines)
@@ -195,25 +199,44 @@ def run_cluster(place: ClusterPlace, wanted: Wanted, say: Say) -> None:
             run.stay()
 
 
-def run_engines(engine_file: Path, place: ClusterPlace | None, wanted: Wanted, say: Say) -> None:
+def run_engines(
+    engine_file: Path, place: ClusterPlace | None, wanted: Wanted, say: Say, wishes: Wishes | None = None,
+    confirm: Confirm | None = None,
+) -> None:
     """Start an agent with engines; in the foreground, stay until told to stop or until it ends.
 
     Args:
         engine_file: the connection file.
         place: the cluster, if its directory is on this machine.
+        wishes: of the way to the door, if it may lead through SSH.
+        confirm: asks the user whether a file's ssh route may be used; None: nobody can be asked.
 
     Raises:
         SecureIppError: it could not be started, or ended with an error.
     """
     run = Run(place, wanted, say)
-    joining = load_capability(engine_file)
-    with run.stopping():
+    joining = load_capability(engine_file).require_role("engine")
+    with run.stopping(), _way_open(joining, wishes, confirm, say):
         run.engines(engine_file, joining)
         if wanted.background:
             run.let_go()
         else:
             say("Ctrl-C stops them")
             run.stay()
+
+
+@contextmanager
+def _way_open(joining: Capability, wishes: Wishes | None, confirm: Confirm | None, say: Say) -> Iterator[None]:
+    """Have the agent's tunnel open, if it needs one: here its user can be asked, there nobody can."""
+    if wishes is None or not (wishes.route or joining.ssh):
+        yield
+        return
+    reached = reach(joining, wishes, joining.server_keys, limits.AGENT_PATIENCE_SECONDS, confirm)
+    say(f"cluster {joining.cluster!r} is reached {reached.said}")
+    try:
+        yield
+    finally:
+        reached.release()
 
 
 def _tell(one: launch.Started, event: dict[str, Any], say: Say) -> None:

@@ -31,6 +31,7 @@ from secure_ipp.cluster.bootstrap import (
 )
 from secure_ipp.cluster.children import Lines
 from secure_ipp.cluster.restarts import describe
+from secure_ipp.engine.bootstrap import WayWanted
 from secure_ipp.errors import EnvironmentProblem, UsageError
 from secure_ipp.keys.capability import Capability, load_capability
 from secure_ipp.keys.places import ClusterPlace, NoKeys
@@ -251,6 +252,7 @@ def start_agent(
     quiet: bool = False,
     environment: Mapping[str, str] | None = None,
     capability: Capability | None = None,
+    way: WayWanted | None = None,
 ) -> Started:
     """Start this host's agent, which joins with the engine file and forks the engines.
 
@@ -265,6 +267,7 @@ def start_agent(
         quiet: send its stderr nowhere.
         environment: additional variables.
         capability: what stands in the engine file, if it was read already; else it is read, and unsealed.
+        way: how to get to the door; by default straight on where the cluster is on this machine, else whatever there is.
 
     Raises:
         UsageError: the number of engines makes no sense.
@@ -283,6 +286,7 @@ def start_agent(
                 "preload": preload or [], "work_dir": work_dir or os.getcwd(),
                 "cluster_dir": str(place.dir) if place is not None else "", "join_file": str(engine_file.absolute()),
                 "ready_fd": ready_fd,
+                "way": way or WayWanted(transport="" if place is None else "direct"),
             }
         )
 

@@ -34,11 +34,13 @@ from secure_ipp.engine.bootstrap import (
 from secure_ipp.engine.fleet import Fleet, Member
 from secure_ipp.engine.logs import log_of_engine
 from secure_ipp.engine.nursery import Nursery, SpawnNursery, TemplateNursery
+from secure_ipp.engine.reaching import reach_door
 from secure_ipp.engine.shared_page import SharedPage
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.keys.capability import Capability, parse_capability
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.known_doors import KnownDoors
+from secure_ipp.tunnel.reach import Reached
 from secure_ipp.wire import messages
 from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.loop import Loop
@@ -62,10 +64,12 @@ class Agent:
     """Wires the fleet to its scheduler and to its processes."""
 
     def __init__(
-        self, bootstrap: AgentBootstrap, capability: Capability, loop: Loop, template: TemplateNursery | None
+        self, bootstrap: AgentBootstrap, capability: Capability, loop: Loop, template: TemplateNursery | None,
+        reached: Reached,
     ) -> None:
         self._bootstrap = bootstrap
         self._capability = capability
+        self._reached = reached
         self._loop = loop
         self._instance = os.urandom(32)  # by which the controller knows it again, and nobody else does
         self._fleet = Fleet(self._join, KeyPair.generate)
@@ -77,7 +81,7 @@ class Agent:
             capability.server_keys, cluster_id=capability.cluster_id, issuer=capability.issuer_key
         )
         self._connection = Connection(
-            loop, doors=capability.door, server_key=self._doors, keys=capability.keys, role="agent",
+            loop, doors=reached.doors, server_key=self._doors, keys=capability.keys, role="agent",
             receives=messages.ToAgent, handler=self, first_patience=limits.AGENT_PATIENCE_SECONDS,
             patience=limits.AGENT_PATIENCE_SECONDS,
         )
@@ -97,6 +101,7 @@ class Agent:
         for nursery in (self._spawn, self._template):
             if nursery is not None:
                 nursery.close()
+        self._reached.release()
         return self.status
 
     def _hear_signals(self) -> None:
@@ -146,7 +151,7 @@ class Agent:
         log.warning("connection to the scheduler lost: %s", reason)
 
     def on_failed(self, error: SecureIppError) -> None:
-        self._fail(error)
+        self._fail(self._reached.explain(error))
 
     def on_closed(self) -> None:
         self._loop.stop()
@@ -186,7 +191,7 @@ class Agent:
         slot = next(number for number in itertools.count() if number not in taken)
         channel = self._channels[member.uuid] = _Channel(ours, SharedPage.create(), slot)
         bootstrap = EngineBootstrap(
-            uuid=member.uuid, doors=list(self._capability.door),
+            uuid=member.uuid, doors=list(self._reached.doors),
             server_keys=[key.text for key in self._doors.keys], issuer_key=self._capability.issuer_key.text,
             cluster_id=self._capability.cluster_id,
             public_key=member.keys.public.text, secret_key=member.keys.secret.text, work_dir=told.work_dir,
@@ -316,6 +321,7 @@ def run_agent(bootstrap: AgentBootstrap, template: TemplateNursery | None) -> in
         capability.require_role("engine")
         if bootstrap.engines < 1:
             raise EnvironmentProblem("an agent needs at least one engine", "say how many engines to run")
+        reached = reach_door(capability, bootstrap.way)
     except SecureIppError as error:
         log.error("%s", error)
         tell(bootstrap.ready_fd, "failed", code=error.code, message=error.message, advice=error.advice)
@@ -325,7 +331,7 @@ def run_agent(bootstrap: AgentBootstrap, template: TemplateNursery | None) -> in
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # each engine takes two descriptors here; macOS has no "most"
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return Agent(bootstrap, capability, Loop(), template).run()
+    return Agent(bootstrap, capability, Loop(), template, reached).run()
 
 
 def main() -> int:

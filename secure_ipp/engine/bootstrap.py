@@ -14,6 +14,16 @@ from secure_ipp.errors import EnvironmentProblem
 LINE_BYTES = 1 * limits.MIB
 
 
+class WayWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How to get to the door; see `tunnel.reach.Wishes`."""
+
+    transport: str = ""
+    route: str = ""
+    identity: str = ""
+    backend: str = ""
+    post_quantum: bool = False
+
+
 class AgentBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For `python -m secure_ipp.engine.agent`, on its stdin.
 
@@ -26,6 +36,7 @@ class AgentBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         cluster_dir: the cluster's directory, if it is on this machine; engines say whether they can open it (S26).
         join_file: the engine file's path; engines say whether they can open it.
         ready_fd: inherited descriptor for event lines; -1: none.
+        way: how to get to the door.
     """
 
     capability: dict[str, Any]
@@ -37,6 +48,7 @@ class AgentBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster_dir: str = ""
     join_file: str = ""
     ready_fd: int = -1
+    way: WayWanted = WayWanted()
 
     def __repr__(self) -> str:
         return f"<AgentBootstrap of {self.engines} engines>"

@@ -61,6 +61,11 @@ class Way:
         return f"by {how}: {self.why}"
 
 
+def is_straight(tcp_doors: tuple[str, ...], *, has_curve: bool, route: str, transport: str) -> bool:
+    """Whether there is nothing to decide: with Curve to the addresses of the file."""
+    return bool(tcp_doors) and has_curve and not route and transport in ("", "direct")
+
+
 def ways(known: Known, transport: str = "") -> list[Way]:
     """The ways to try, one after the other.
 

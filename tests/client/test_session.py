@@ -66,10 +66,16 @@ def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path):
         Client(str(tmp_path / "nowhere.json"))
 
 
-@pytest.mark.parametrize("option", [{"sshserver": "host"}, {"sshkey": "k"}, {"password": "x"}, {"paramiko": True}])
-def test_tunnels_are_refused_by_name(option):
+@pytest.mark.parametrize("option", [{"sshkey": "k"}, {"password": "x"}, {"paramiko": True}])
+def test_words_about_ssh_without_an_ssh_server_are_refused_by_name(place, option):
     with pytest.raises(UsageError, match=next(iter(option))):
-        Client(**option)
+        Client(str(place.client_file), **option)
+
+
+@pytest.mark.parametrize("option", [{"sshserver": "-oProxyCommand=x"}, {"transport": "ssh"}, {"transport": "plain"}])
+def test_ways_that_cannot_be_are_refused(place, option):
+    with pytest.raises(UsageError):
+        Client(str(place.client_file), **option)
 
 
 @pytest.mark.parametrize("option", [{"timeout": 0}, {"profile_dir": "/x"}, {"results": "all"}, {"connection_info": 5}])
