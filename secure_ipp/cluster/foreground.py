@@ -215,7 +215,7 @@ def run_engines(
         SecureIppError: it could not be started, or ended with an error.
     """
     run = Run(place, wanted, say)
-    joining = load_capability(engine_file).require_role("engine")
+    joining = load_capability(engine_file)
     with run.stopping(), _way_open(joining, wishes, confirm, say):
         run.engines(engine_file, joining)
         if wanted.background:
@@ -231,7 +231,7 @@ def _way_open(joining: Capability, wishes: Wishes | None, confirm: Confirm | Non
     if wishes is None or not (wishes.route or joining.ssh):
         yield
         return
-    reached = reach(joining, wishes, joining.server_keys, limits.AGENT_PATIENCE_SECONDS, confirm)
+    reached = reach(joining.require_role("engine"), wishes, joining.server_keys, limits.AGENT_PATIENCE_SECONDS, confirm)
     say(f"cluster {joining.cluster!r} is reached {reached.said}")
     try:
         yield

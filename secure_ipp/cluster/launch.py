@@ -267,7 +267,7 @@ def start_agent(
         quiet: send its stderr nowhere.
         environment: additional variables.
         capability: what stands in the engine file, if it was read already; else it is read, and unsealed.
-        way: how to get to the door; by default straight on where the cluster is on this machine, else whatever there is.
+        way: how to get to the door; by default straight on if the cluster is on this machine, else whatever there is.
 
     Raises:
         UsageError: the number of engines makes no sense.
