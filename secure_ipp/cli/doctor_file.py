@@ -50,8 +50,10 @@ class Examination:
         self._admitted = False
 
     def checks(self) -> list[Check]:
-        return [("file", self.file), ("rights", self.rights), ("door", self.doors), ("ssh", self.routes),
-            ("session", self.session)]
+        return [
+            ("file", self.file), ("rights", self.rights), ("door", self.doors), ("ssh", self.routes),
+            ("session", self.session),
+        ]
 
     def file(self) -> Iterator[Finding]:
         """Whether it is private, whole, signed and unlocked."""
