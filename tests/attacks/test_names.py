@@ -154,7 +154,8 @@ def test_s25_a_cluster_without_curve_has_no_port_to_give(home: Path) -> None:
     config = init_cluster(place, curve=False).config
     doors = doors_for(place, config, curve=False)
     assert doors.client_endpoints() == doors.engine_endpoints() == []
-    assert doors.client_socket == str(place.client_door_socket()) and place.client_door_socket().parent.stat().st_mode & 0o777 == 0o700
+    assert doors.client_socket == str(place.client_door_socket())
+    assert Path(doors.client_socket).parent.stat().st_mode & 0o777 == 0o700
     for given in ({"client_port": 5000}, {"engine_port": 5000}, {"bind": "*"}):
         with pytest.raises(UsageError, match="nothing of it listens on TCP"):
             doors_for(place, config, curve=False, **given)  # type: ignore[arg-type]
@@ -181,7 +182,8 @@ def test_s25_a_signed_file_that_says_curve_false_is_refused(home: Path) -> None:
     with pytest.raises(CapabilityError) as caught:
         ipp.Client(signed.as_dict())
     assert caught.value.code == "no-curve" and caught.value.advice
-    kept = {name: getattr(made, name) for name in ("cluster", "cluster_id", "role", "name", "rights", "expires", "door")}
+    said = ("cluster", "cluster_id", "role", "name", "rights", "expires", "door")
+    kept = {name: getattr(made, name) for name in said}
     with pytest.raises(CapabilityError, match="a plain connection"):  # nor do the owner's commands sign such a file
         sign_capability(issuer, keys=made.keys, server_keys=made.server_keys, curve=False, **kept)
 
