@@ -76,7 +76,7 @@ def ways(
     key, once for each proof, and has the rights that it has anywhere.
     """
     from secure_ipp.cluster.owner_keys import change_ways
-    from secure_ipp.cluster.state import is_locked
+    from secure_ipp.cluster.state import read_state
     from secure_ipp.keys.config import load_config
     from secure_ipp.keys.facts import way_facts
 
@@ -89,7 +89,8 @@ def ways(
         facts = way_facts(place, done.config)
         facts["rewritten"] = list(done.files)
         facts["left"] = [{"file": file, "why": why} for file, why in done.left]
-        facts["restart_needed"] = ssh_door is not None and is_locked(place)
+    controller = read_state(place)
+    facts["restart_needed"] = controller is not None and bool(controller.client_socket) != facts["ssh_door"]
     if as_json:
         show_json(facts)
         return
@@ -115,6 +116,6 @@ def sentences(facts: dict[str, Any]) -> list[str]:
         f"left as it is: {one['file']} ({one['why']}); once it can be opened, say the same again"
         for one in facts.get("left", ())
     ]
-    if facts.get("restart_needed"):
-        lines.append("the controller that runs has the doors that it was started with; the change needs a new start")
+    if facts["restart_needed"]:
+        lines.append("the controller that runs was started with other doors; these are there after a new start")
     return lines
