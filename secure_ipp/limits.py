@@ -25,6 +25,7 @@ BACKLOG = 4096  # listen(2) backlog: thousands of engines start at once
 SELF_TEST_SECONDS = 60.0  # the real door is tried with a wrong key this often
 SELF_TEST_TIMEOUT_SECONDS = 5.0  # one try of the door
 UNIX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL
+SSH_KEY_BYTES = 16 * KIB  # a public key of ssh's, and its comment, in a file
 SSH_HOST_KEYS = 16  # fingerprints in a file: a host has three or four keys, a name with several hosts behind it more
 
 # --- the gate --------------------------------------------------------------------------------------

@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from secure_ipp.cli.options import EXIT_CODES_HELP, cluster_options, json_option, run_safely, show_json
-from secure_ipp.cli.running import curve_option, engines_option, journal_options, log_level_option, say, scheme_option
+from secure_ipp.cli.running import (
+    door_options,
+    engines_option,
+    journal_options,
+    log_level_option,
+    note_on_ssh_door,
+    say,
+    scheme_option,
+)
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.logs import escape
 
@@ -17,7 +25,7 @@ from secure_ipp.logs import escape
 @run_safely
 @cluster_options
 @engines_option
-@curve_option
+@door_options
 @click.option("--daemonize", is_flag=True, help="Return when all is ready, and leave it running.")
 @click.option("--client-port", type=click.IntRange(1, 65535), default=None, help="Instead of the cluster's own.")
 @click.option("--engine-port", type=click.IntRange(1, 65535), default=None, help="Instead of the cluster's own.")
@@ -27,26 +35,30 @@ from secure_ipp.logs import escape
 @journal_options
 @log_level_option
 def start(
-    place: ClusterPlace, engines: int, curve: bool, daemonize: bool, client_port: int | None, engine_port: int | None,
-    bind: str, preload: tuple[str, ...], scheme: str, log_level: str, journal_keep: str,
+    place: ClusterPlace, engines: int, curve: bool, ssh_door: bool, daemonize: bool, client_port: int | None,
+    engine_port: int | None, bind: str, preload: tuple[str, ...], scheme: str, log_level: str, journal_keep: str,
     journal_sync: str,
 ) -> None:
     """Start a controller and engines on this machine.
 
-    Every connection is encrypted and authenticated with Curve; `--curve` may be said and changes nothing. Keys are made
-    once, before: secure-ipp keys init.
+    Every connection is encrypted and authenticated with Curve; `--curve` may be said and changes nothing. A cluster
+    that was made without Curve opens no port, is reached by ssh alone, and wants `--no-curve` said. Keys are made once,
+    before: secure-ipp keys init.
 
     \b
     Examples:
       ipcluster start --curve -n 4
       ipcluster start -n 16 --daemonize
       ipcluster start --cluster physics -n 0     (a controller only)
+      ipcluster start --ssh-door
     """
     from secure_ipp.cluster.foreground import Wanted, run_cluster
 
+    if ssh_door:
+        note_on_ssh_door(place)
     wanted = Wanted(
         engines=engines, background=daemonize, log_level=log_level, client_port=client_port or 0,
-        engine_port=engine_port or 0, bind=bind, preload=preload, scheme=scheme,
+        engine_port=engine_port or 0, bind=bind, ssh_door=ssh_door, curve=curve, preload=preload, scheme=scheme,
         journal_keep=journal_keep, journal_sync=journal_sync,
     )
     run_cluster(place, wanted, say)
@@ -129,12 +141,13 @@ def list_clusters(as_json: bool) -> None:
         click.echo("no clusters; make one: secure-ipp keys init")
         return
     width = max(len(entry["cluster"]) for entry in found)
-    click.echo(f"{'CLUSTER':<{width}}  {'STATE':<8}  {'ENGINES':>7}  {'PORTS':<13}  SINCE")
+    click.echo(f"{'CLUSTER':<{width}}  {'STATE':<8}  {'ENGINES':>7}  {'DOORS':<18}  SINCE")
     for entry in found:
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["started"])) if entry["started"] else "-"
         ports = f"{entry['client_port']}, {entry['engine_port']}" if entry["client_port"] else "-"
+        ports = "ssh only" if not entry["curve"] else f"{ports} + ssh" if entry["ssh_door"] else ports
         problem = f"  {entry['problem']}" if entry["problem"] else ""
-        line = f"{entry['cluster']:<{width}}  {entry['state']:<8}  {entry['engines']:>7}  {ports:<13}  {since}{problem}"
+        line = f"{entry['cluster']:<{width}}  {entry['state']:<8}  {entry['engines']:>7}  {ports:<18}  {since}{problem}"
         click.echo(escape(line))
     for entry in found:
         if entry["engines_that_can_read_the_keys"]:
@@ -163,12 +176,15 @@ def describe(place: ClusterPlace) -> dict[str, Any]:
 
     entry: dict[str, Any] = {
         "cluster": place.name, "state": "stopped", "directory": str(place.dir), "client_port": 0, "engine_port": 0,
-        "pid": 0, "host": "", "started": 0.0, "engines": 0, "agents": [], "problem": "",
-        "engines_that_can_read_the_keys": None,
+        "curve": True, "ssh_door": False, "pid": 0, "host": "", "started": 0.0, "engines": 0, "agents": [],
+        "problem": "", "engines_that_can_read_the_keys": None,
     }
     try:
         config = load_config(place)
-        entry.update(client_port=config.client_port, engine_port=config.engine_port)
+        entry.update(
+            client_port=config.client_port, engine_port=config.engine_port, curve=config.curve,
+            ssh_door=config.ssh_door,
+        )
         controller, agents = state.read_state(place), state.read_agents(place)
     except SecureIppError as error:
         entry.update(state="unknown", problem=error.message)
@@ -178,7 +194,7 @@ def describe(place: ClusterPlace) -> dict[str, Any]:
         entry.update(
             state="running", pid=controller.pid, host=controller.host, started=controller.started,
             client_port=controller.client_port, engine_port=controller.engine_port,
-            engines_that_can_read_the_keys=engines_that_reach(place),
+            ssh_door=bool(controller.client_socket), engines_that_can_read_the_keys=engines_that_reach(place),
         )
     return entry
 

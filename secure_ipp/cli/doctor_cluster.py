@@ -161,8 +161,13 @@ def door_ports(place: ClusterPlace) -> Iterator[Finding]:
         return
     controller, config = state.read_state(place), load_config(place)
     if controller is not None:
-        text = f"the cluster runs; its doors are {controller.client_port} and {controller.engine_port}"
+        ports = f"{controller.client_port} and {controller.engine_port}" if controller.client_port else "no ports"
+        by_ssh = f"{', and' if controller.client_port else ', but'} for ssh two Unix sockets"
+        text = f"the cluster runs; its doors are {ports}{by_ssh if controller.client_socket else ''}"
         yield Finding("ports", "ok", text)
+        return
+    if not config.curve:
+        yield Finding("ports", "ok", "this cluster has no port: the only way in is ssh, as the account that owns it")
         return
     for door, port in (("client", config.client_port), ("engine", config.engine_port)):
         try:
@@ -185,6 +190,8 @@ def gate(place: ClusterPlace) -> Iterator[Finding]:
     if controller is None:
         return
     server = load_server(place)
+    if not controller.client_port:
+        return
     address = "127.0.0.1" if controller.bind == "*" else controller.bind
     for door, port, file in (
         ("client", controller.client_port, place.client_file), ("engine", controller.engine_port, place.engine_file)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from secure_ipp.cli.checks import Check, Finding
 from secure_ipp.cli.doctor_cluster import DOOR_SECONDS, SILENT_SECONDS, stranger_finding
 from secure_ipp.keys.capability import Capability, LockedCapability, PublicPart, load_capability, read_capability
+from secure_ipp.keys.fields import socket_path
 
 if TYPE_CHECKING:
     from secure_ipp.keys.curve import KeyPair
@@ -49,7 +50,10 @@ class Examination:
         self._admitted = False
 
     def checks(self) -> list[Check]:
-        return [("file", self.file), ("rights", self.rights), ("door", self.doors), ("session", self.session)]
+        return [
+            ("file", self.file), ("rights", self.rights), ("door", self.doors), ("ssh", self.routes),
+            ("session", self.session),
+        ]
 
     def file(self) -> Iterator[Finding]:
         """Whether it is private, whole, signed and unlocked."""
@@ -101,7 +105,7 @@ class Examination:
             yield self._door(found, endpoint)
         for endpoint in self._reachable[:1]:
             yield self._stranger(found, endpoint)
-        if not self._reachable:
+        if found.tcp_doors and not self._reachable:
             yield Finding(
                 "door", "error", "none of its doors answers from here",
                 "see whether the controller runs and a firewall or tunnel stands between",
@@ -110,6 +114,8 @@ class Examination:
     def _door(self, found: Capability | LockedCapability, endpoint: str) -> Finding:
         from secure_ipp.keys.curve import KeyPair
 
+        if endpoint in found.socket_doors:
+            return socket_finding(found, endpoint)
         why = unreachable(endpoint)
         if why:
             return Finding("door", "note", f"{endpoint} cannot be reached from here: {why}")
@@ -136,6 +142,12 @@ class Examination:
                 " was made anew: compare the server's fingerprint with its owner",
             )
         return _not_ours(endpoint)
+
+    def routes(self) -> Iterator[Finding]:
+        """What it says of ssh."""
+        found = self._found
+        if found is not None:
+            yield from route_findings(found)
 
     def _stranger(self, found: PublicPart, endpoint: str) -> Finding:
         from secure_ipp.keys.curve import KeyPair
@@ -196,6 +208,38 @@ def expiry_finding(found: PublicPart, now: float) -> Finding:
     left = found.expires - now
     level = "warning" if left <= _HOUR else "note" if left <= _DAY else "ok"
     return Finding("rights", level, f"it is good until {text}", renew if left <= _DAY else "")  # type: ignore[arg-type]
+
+
+def socket_finding(found: PublicPart, endpoint: str) -> Finding:
+    """What can be said from here of a door that is a Unix socket."""
+    path = socket_path(endpoint)
+    if not os.path.lexists(path):
+        by = f"by ssh, through {found.ssh}" if found.ssh else "by ssh; the file names no route"
+        return Finding("door", "note", f"{endpoint} is not on this host; it is reached {by}")
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(DOOR_SECONDS)
+            probe.connect(path)
+    except OSError as error:
+        return Finding("door", "note", f"{endpoint} cannot be reached from here: {error.strerror or error}")
+    return Finding("door", "ok", f"{endpoint} is on this host, and something listens there")
+
+
+def route_findings(found: PublicPart) -> Iterator[Finding]:
+    """What a file says of the way through ssh."""
+    if found.ssh:
+        keys = len(found.ssh_host_keys)
+        known = f"whose key it knows by {keys} fingerprints" if keys > 1 else (
+            "whose key it knows by its fingerprint" if keys else "whose key your own known_hosts must know"
+        )
+        yield Finding("ssh", "ok", f"the cluster's host is reached by ssh through {found.ssh}, {known}")
+    elif not found.tcp_doors:
+        yield Finding(
+            "ssh", "warning", "its only door is reached by ssh, and it names no route",
+            "say it where the file is used, or ask the cluster's owner for a file that names it",
+        )
+    if found.post_quantum:
+        yield Finding("ssh", "ok", "it asks for a key exchange that is post-quantum, and ssh is refused without one")
 
 
 def unreachable(endpoint: str) -> str:

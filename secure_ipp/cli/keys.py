@@ -20,6 +20,7 @@ from secure_ipp.cli.options import EXIT_CODES_HELP
         "revoke": ("secure_ipp.cli.keys_change:revoke", "Take identities away."),
         "renew": ("secure_ipp.cli.keys_change:renew", "Give an identity another end."),
         "rotate": ("secure_ipp.cli.keys_rotate:rotate", "Give an identity, or the server, a new key."),
+        "ways": ("secure_ipp.cli.keys_ways:ways", "Show or change the ways to a cluster through ssh."),
         "request": ("secure_ipp.cli.keys_request:request", "Make a key here, and ask a cluster's owner to let it in."),
         "approve": ("secure_ipp.cli.keys_issue:approve", "Grant a request."),
         "accept": ("secure_ipp.cli.keys_request:accept", "Join the owner's answer to the key that was made here."),

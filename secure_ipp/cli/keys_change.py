@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
 from secure_ipp.cli.keys_issue import compare, tell_issued
 from secure_ipp.cli.keys_said import force_facts, force_words
+from secure_ipp.cli.keys_ways import way_options
 from secure_ipp.cli.options import cluster_options, json_option, run_safely, show_json
 from secure_ipp.keys.places import ClusterPlace
 
@@ -70,16 +72,18 @@ Examples:
 @click.option("--expires", required=True, metavar="WHEN", help="30m, 12h, 7d, 2w, a date, or never.")
 @click.option("--out", default=None, metavar="ANSWER", help="A new answer for the holder; it is no secret.")
 @click.option("--file", default=None, metavar="FILE", help="The holder's capability file, where it is here.")
-@click.option("--ssh", metavar="ROUTE", default="", help="With --out: user@host:port, to stand in the file.")
+@way_options
 @json_option
 def renew(
-    name: str, place: ClusterPlace, expires: str, out: str | None, file: str | None, ssh: str, as_json: bool
+    name: str, place: ClusterPlace, expires: str, out: str | None, file: str | None, ways: dict[str, Any],
+    as_json: bool,
 ) -> None:
     """Give an identity another end, later or sooner; its key stays.
 
     The end also stands, signed, in the holder's file. Where that file is here, name it (--file) and it is replaced.
-    Else write an answer (--out), and its holder joins it to the file: secure-ipp keys accept ANSWER --out FILE.
+    Else write an answer (--out), and its holder joins it to the file: secure-ipp keys accept ANSWER --out FILE. An
+    answer says of the ways to the cluster what is said here; a file that is replaced keeps its own.
     """
     from secure_ipp.cluster.owner_keys import renew as renew_key
 
-    tell_issued(place, renew_key(name, expires, out=out, file=file, ssh=ssh, cluster=place), as_json)
+    tell_issued(place, renew_key(name, expires, out=out, file=file, cluster=place, **ways), as_json)

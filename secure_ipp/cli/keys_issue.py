@@ -9,6 +9,7 @@ import click
 
 from secure_ipp.cli.keys_said import force_facts, force_words, note_on_reach
 from secure_ipp.cli.keys_seal import to_option
+from secure_ipp.cli.keys_ways import way_options
 from secure_ipp.cli.options import Command, cluster_options, json_option, run_safely, show_json
 from secure_ipp.errors import UsageError
 from secure_ipp.keys.places import ClusterPlace
@@ -30,7 +31,6 @@ def order_options(command: Command) -> Command:
         help="Whether a client works in the same namespaces of engines as others (a collaborator), or has engines to"
         " itself while it uses them.  [default: own]",
     )
-    @click.option("--ssh", metavar="ROUTE", default="", help="user@host:port, to stand in the file.")
     @click.option(
         "--quota", "quotas", metavar="LIST", default=None,
         help="Of a client: tasks=N,bytes=64M,sessions=N,messages=N (a second).  [default: those of every client]",
@@ -40,16 +40,18 @@ def order_options(command: Command) -> Command:
     @click.option("--single-use", is_flag=True, help="Of an engine key: the same as --joins 1.")
     @click.option("--network", "networks", multiple=True, metavar="CIDR",
                   help="Of an engine key: good from these addresses only (repeatable).")
+    @way_options
     @functools.wraps(command)
     def with_order(
-        *args: Any, rights: str | None, expires: str, shared_engines: bool | None, ssh: str, quotas: str | None,
-        engines: int | None, joins: int | None, single_use: bool, networks: tuple[str, ...], **others: Any,
+        *args: Any, rights: str | None, expires: str, shared_engines: bool | None, quotas: str | None,
+        engines: int | None, joins: int | None, single_use: bool, networks: tuple[str, ...],
+        ways: dict[str, Any], **others: Any,
     ) -> Any:
         if single_use and joins not in (None, 1):
             raise UsageError("a single-use key lets one host join", "say --single-use or --joins, not both")
         order = {
-            "rights": rights, "expires": expires, "shared_engines": shared_engines, "ssh": ssh, "quotas": quotas,
-            "engines": engines, "joins": 1 if single_use else joins, "networks": networks,
+            "rights": rights, "expires": expires, "shared_engines": shared_engines, "quotas": quotas,
+            "engines": engines, "joins": 1 if single_use else joins, "networks": networks, **ways,
         }
         return command(*args, order=order, **others)
 
@@ -64,6 +66,7 @@ Examples:
   secure-ipp keys issue ben --rights task,direct,observe --shared-engines --out ben.json
   secure-ipp keys issue night-run --rights task --quota tasks=5000,bytes=256M --out night.json
   secure-ipp keys issue lab-hosts --role engine --engines 64 --network 192.0.2.0/24 --out lab-engine.json
+  secure-ipp keys issue ben --ssh ben@login.example --ssh-host-key here --out ben.json
 """,
 )
 @click.argument("name")

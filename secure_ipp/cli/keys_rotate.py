@@ -9,6 +9,7 @@ import click
 from secure_ipp.cli.keys_issue import compare, tell_issued
 from secure_ipp.cli.keys_said import force_facts, force_words
 from secure_ipp.cli.keys_seal import to_option
+from secure_ipp.cli.keys_ways import way_options
 from secure_ipp.cli.options import cluster_options, json_option, run_safely, show_json
 from secure_ipp.errors import UsageError
 from secure_ipp.keys.places import ClusterPlace
@@ -37,7 +38,7 @@ Examples, for the server:
 @click.option("--request", default=None, metavar="REQUEST", help="Of the holder, who made the new key.")
 @click.option("--fingerprint", default="", metavar="KEY", help="With --request: that its maker told you.")
 @click.option("--yes", is_flag=True, help="With --request: ask nothing; you have compared the fingerprint.")
-@click.option("--ssh", metavar="ROUTE", default="", help="user@host:port, to stand in the file.")
+@way_options
 @to_option
 @click.option("--switch", is_flag=True, help="The server: have the announced key take the current one's place.")
 @click.option("--now", is_flag=True, help="The server: announce, wait until those connected know it, and switch.")
@@ -47,8 +48,9 @@ Examples, for the server:
 @click.option("--file", "files", multiple=True, metavar="FILE", help="The server: a file that is to name its keys.")
 @json_option
 def rotate(
-    name: str | None, place: ClusterPlace, out: str | None, request: str | None, fingerprint: str, yes: bool, ssh: str,
-    to: str, switch: bool, now: bool, status: bool, abort: bool, anyway: bool, files: tuple[str, ...], as_json: bool,
+    name: str | None, place: ClusterPlace, out: str | None, request: str | None, fingerprint: str, yes: bool,
+    ways: dict[str, Any], to: str, switch: bool, now: bool, status: bool, abort: bool, anyway: bool,
+    files: tuple[str, ...], as_json: bool,
 ) -> None:
     """Give an identity a new key; or, without a NAME, the server.
 
@@ -66,9 +68,9 @@ def rotate(
     if name is not None:
         if steps or anyway or files:
             raise UsageError(f"{(steps or ['this option'])[0]} is about the server's key", "leave the name out")
-        _rotate_holder(place, name, out, request, fingerprint, yes, ssh, to, as_json)
+        _rotate_holder(place, name, out, request, fingerprint, yes, ways, to, as_json)
         return
-    if out or request or fingerprint or yes or ssh or to:
+    if out or request or fingerprint or yes or to or any(value is not None for value in ways.values()):
         raise UsageError("a new file is made of an identity's key", "say whose: secure-ipp keys rotate NAME --out FILE")
     if len(steps) > 1:
         raise UsageError(f"{' and '.join(steps)} are different steps", "say one")
@@ -83,8 +85,8 @@ def rotate(
 
 
 def _rotate_holder(
-    place: ClusterPlace, name: str, out: str | None, request: str | None, fingerprint: str, yes: bool, ssh: str,
-    to: str, as_json: bool,
+    place: ClusterPlace, name: str, out: str | None, request: str | None, fingerprint: str, yes: bool,
+    ways: dict[str, Any], to: str, as_json: bool,
 ) -> None:
     from secure_ipp.cluster.owner_keys import rotate as rotate_key
     from secure_ipp.keys.requests import read_request
@@ -98,7 +100,7 @@ def _rotate_holder(
         if not yes:
             compare(f"Is {fingerprint} what its maker tells you?", "--fingerprint KEY, or --yes", as_json)
     tell_issued(
-        place, rotate_key(name, out, request=request, fingerprint=fingerprint, ssh=ssh, to=to, cluster=place), as_json
+        place, rotate_key(name, out, request=request, fingerprint=fingerprint, to=to, cluster=place, **ways), as_json
     )
 
 

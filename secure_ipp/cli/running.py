@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from secure_ipp import limits
+from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.logs import escape
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -73,20 +74,35 @@ def _checked_keep(context: click.Context, option: click.Parameter, value: str) -
         raise click.BadParameter(error.message, context, option) from None
 
 
-def curve_option(command: Command) -> Command:
+def door_options(command: Command) -> Command:
+    """``--curve/--no-curve`` and ``--ssh-door``."""
+    command = click.option(
+        "--ssh-door", is_flag=True,
+        help="Beside Curve, open a door for ssh in this run: a Unix socket that only the account which owns the cluster"
+        " can use, by logging in with ssh. For every run: secure-ipp keys ways --ssh-door.",
+    )(command)
     return click.option(
-        "--curve/--no-curve", "curve", default=True, callback=_only_curve, expose_value=True,
-        help="Encrypt and authenticate every connection. This is so anyway; --no-curve is refused.",
+        "--curve/--no-curve", "curve", default=True, show_default=True,
+        help="Encrypt and authenticate every connection with Curve. --no-curve starts a cluster that was made with"
+        " secure-ipp keys init --no-curve, whose only way in is ssh, and no other one; there is never a plain port.",
     )(command)
 
 
-def _only_curve(context: click.Context, option: click.Parameter, value: bool) -> bool:
-    """S25: nobody gets a plain socket by asking for one."""
-    if not value:
-        raise click.UsageError(
-            "a cluster without Curve is not offered by this version\n"
-            "  -> leave --no-curve out. For hosts where Curve cannot be had at all a later version will offer Unix"
-            " sockets reached through SSH; plain TCP will never be offered",
-            context,
+def note_on_ssh_door(place: ClusterPlace) -> None:
+    """Say so when files do not name the door for ssh that is being opened."""
+    from secure_ipp.errors import SecureIppError
+    from secure_ipp.keys.capability import read_capability
+    from secure_ipp.keys.ways import in_words
+
+    silent: list[str] = []
+    for file in (place.client_file, place.engine_file):
+        try:
+            if not read_capability(file, now=0.0).socket_doors:
+                silent.append(file.name)
+        except SecureIppError:
+            continue  # one that was moved away or is damaged is told of where it is needed
+    if silent:
+        say(
+            f"note: {' and '.join(silent)} {'do' if len(silent) > 1 else 'does'} not name the door for ssh;"
+            f" to have them name it: secure-ipp keys ways --ssh-door{in_words(place)}"
         )
-    return value

@@ -56,7 +56,8 @@ def gather(place: ClusterPlace) -> dict[str, Any]:
     answer["controller"] = {
         "supervisor": controller.pid, "host": controller.host, "started": controller.started,
         "restarts": controller.restarts, "client_port": controller.client_port,
-        "engine_port": controller.engine_port, "log_dir": str(place.log_dir),
+        "engine_port": controller.engine_port, "client_socket": controller.client_socket,
+        "engine_socket": controller.engine_socket, "log_dir": str(place.log_dir),
     }
     return answer
 
@@ -68,7 +69,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
     lines = [
         f"cluster {found['cluster']} runs since {since} (supervisor {controller['supervisor']}, hub"
         f" {found['hub']['pid']}, scheduler {scheduler['pid'] or 'away'}; {controller['restarts']} restarts)",
-        f"doors: clients {controller['client_port']}, engines {controller['engine_port']}, both with Curve",
+        f"doors: {_doors(controller)}",
         f"tasks: {scheduler.get('tasks_waiting', 0)} waiting, {scheduler.get('tasks_running', 0)} running,"
         f" {scheduler.get('tasks_done', 0)} done; {found['records']['records']} on record",
         f"refused at the doors: {scheduler.get('gate_refused', 0)}",
@@ -97,6 +98,14 @@ def sentences(found: dict[str, Any]) -> list[str]:
     for client in found["clients"]:
         lines.append(f"  {client['name']} from {client['host']} ({client['address']}), process {client['pid']}")
     return lines
+
+
+def _doors(controller: dict[str, Any]) -> str:
+    by_ssh = f"by ssh as this account alone {controller['client_socket']} and {controller['engine_socket']}"
+    if not controller["client_port"]:
+        return f"no port; {by_ssh}"
+    ports = f"clients {controller['client_port']}, engines {controller['engine_port']}, both with Curve"
+    return f"{ports}; {by_ssh}" if controller["client_socket"] else ports
 
 
 def _reaches(engine: dict[str, Any]) -> bool:

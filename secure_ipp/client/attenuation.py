@@ -59,7 +59,8 @@ def attenuate(
         raise UsageError(f"this cannot be handed on: {error}", "ask for less than you hold") from None
     child = sign_capability(
         holder, keys=keys, cluster=own.cluster, cluster_id=own.cluster_id, role="client", name=name, rights=wanted,
-        expires=until, server_keys=session.doors.keys[:2], door=own.door, ssh=own.ssh, issuer_key=own.issuer_key,
+        expires=until, server_keys=session.doors.keys[:2], door=own.door, ssh=own.ssh,
+        ssh_host_keys=own.ssh_host_keys, post_quantum=own.post_quantum, curve=own.curve, issuer_key=own.issuer_key,
         parents=chain,
     )
     session.question(messages.Attenuate(msgspec.json.encode(fields.to_plain(grant))))

@@ -45,6 +45,8 @@ class SupervisorBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         client_port: bind this port instead of the cluster's own; 0 keeps that.
         engine_port: the same for engines.
         bind: address to bind instead of the cluster's own; empty keeps that.
+        ssh_door: open the doors that are Unix sockets even if the cluster's files do not say so (S25).
+        curve: false: whoever started this said that the cluster has no Curve.
         scheme: how balanced tasks are placed.
         log_level: of the controller's log files.
         journal_keep: what the journal's retention leaves.
@@ -58,6 +60,8 @@ class SupervisorBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     client_port: int = 0
     engine_port: int = 0
     bind: str = ""
+    ssh_door: bool = False
+    curve: bool = True
     scheme: str = "leastload"
     log_level: str = "INFO"
     journal_keep: str = "all"

@@ -40,6 +40,8 @@ class Cluster:
         cluster, profile, cluster_id: which cluster's keys to use, as for the commands.  When the user has made none for
             it, or (with none of the three given) that cluster is running already, throw-away keys are made.
         controller_ip: address to listen on; empty: the cluster's own, which for throw-away keys is 127.0.0.1.
+        ssh_door: beside Curve, open the doors that only the account which owns the cluster reaches, by ssh.
+        curve: false: the cluster was made without Curve, and is reached by ssh alone.
         engine_timeout: seconds that engines may take to join.
         preload: modules that the engines import before they start.
         work_dir: working directory of the engines.
@@ -60,6 +62,8 @@ class Cluster:
         profile: str = "",
         cluster_id: str = "",
         controller_ip: str = "",
+        ssh_door: bool = False,
+        curve: bool = True,
         engine_timeout: float = limits.ENGINES_START_SECONDS,
         preload: list[str] | None = None,
         work_dir: str = "",
@@ -87,6 +91,7 @@ class Cluster:
         self._name = cluster_name(cluster, profile, cluster_id)
         self._is_named = bool(cluster or profile or cluster_id)
         self._bind = controller_ip
+        self._ssh_door, self._curve = ssh_door, curve
         self._place: ClusterPlace | None = None
         self.is_throwaway = False
         self._wants_throwaway = False
@@ -131,8 +136,8 @@ class Cluster:
         self._choose_place()
         try:
             controller = launch.start_controller(
-                self.place, bind=self._bind, log_level=self.log_level, tether=self.shutdown_atexit,
-                throwaway=self.is_throwaway,
+                self.place, bind=self._bind, ssh_door=self._ssh_door, curve=self._curve, log_level=self.log_level,
+                tether=self.shutdown_atexit, throwaway=self.is_throwaway,
             )
             try:
                 controller.wait_for("ready", limits.CONTROLLER_START_SECONDS)
@@ -168,7 +173,8 @@ class Cluster:
         if has_keys and (self._is_named or not state.is_locked(place)):
             self._place, self.is_throwaway = place, False
         else:
-            self._place, self.is_throwaway = throwaway.make(self._name), True
+            self._place = throwaway.make(self._name, ssh_door=self._ssh_door, curve=self._curve)
+            self.is_throwaway = True
 
     def _forget_place(self) -> None:
         if self.is_throwaway and self._place is not None:

@@ -19,10 +19,12 @@ from typing import Any
 from secure_ipp import limits
 from secure_ipp.cluster import launch, state
 from secure_ipp.cluster.bootstrap import failure_of
+from secure_ipp.cluster.doors import check_curve
 from secure_ipp.cluster.restarts import describe
 from secure_ipp.engine.bootstrap import WayWanted
 from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.keys.capability import Capability, load_capability
+from secure_ipp.keys.config import load_config
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.tunnel.first_use import Confirm
 from secure_ipp.tunnel.reach import Wishes, reach
@@ -49,6 +51,8 @@ class Wanted:
     client_port: int = 0
     engine_port: int = 0
     bind: str = ""
+    ssh_door: bool = False
+    curve: bool = True
     scheme: str = "leastload"
     journal_keep: str = "all"
     journal_sync: str = "batch"
@@ -120,8 +124,9 @@ class Run:
         with self._interruptions.held():
             controller = launch.start_controller(
                 place, client_port=wanted.client_port, engine_port=wanted.engine_port, bind=wanted.bind,
-                scheme=wanted.scheme, log_level=wanted.log_level, journal_keep=wanted.journal_keep,
-                journal_sync=wanted.journal_sync, tether=not wanted.background, quiet=wanted.background,
+                ssh_door=wanted.ssh_door, curve=wanted.curve, scheme=wanted.scheme, log_level=wanted.log_level,
+                journal_keep=wanted.journal_keep, journal_sync=wanted.journal_sync, tether=not wanted.background,
+                quiet=wanted.background,
             )
             self._started.append(controller)
         controller.wait_for("ready", limits.CONTROLLER_START_SECONDS)
@@ -186,6 +191,7 @@ def run_cluster(place: ClusterPlace, wanted: Wanted, say: Say) -> None:
         SecureIppError: it could not be started, or the controller ended with an error.
     """
     launch.require_keys(place)
+    check_curve(place, load_config(place), wanted.curve)
     run = Run(place, wanted, say)
     joining = load_capability(place.engine_file) if wanted.engines else None  # first: it may have to be unsealed
     with run.stopping():

@@ -30,10 +30,12 @@ from secure_ipp.cluster.bootstrap import (
     parse_event,
 )
 from secure_ipp.cluster.children import Lines
+from secure_ipp.cluster.doors import check_curve
 from secure_ipp.cluster.restarts import describe
 from secure_ipp.engine.bootstrap import WayWanted
 from secure_ipp.errors import EnvironmentProblem, UsageError
 from secure_ipp.keys.capability import Capability, load_capability
+from secure_ipp.keys.config import load_config
 from secure_ipp.keys.places import ClusterPlace, NoKeys
 from secure_ipp.keys.private_files import make_private_dir
 
@@ -178,6 +180,8 @@ def start_controller(
     client_port: int = 0,
     engine_port: int = 0,
     bind: str = "",
+    ssh_door: bool = False,
+    curve: bool = True,
     scheme: str = "leastload",
     log_level: str = "INFO",
     journal_keep: str = "all",
@@ -194,6 +198,8 @@ def start_controller(
         client_port: instead of the cluster's own; 0 keeps that.
         engine_port: the same for the engines' door.
         bind: address to listen on, instead of the cluster's own.
+        ssh_door: open the doors that are Unix sockets even if the cluster's files do not say so (S25).
+        curve: false: it is known that this cluster has no Curve.
         scheme: how balanced tasks are placed: "leastload" or "plainrandom".
         log_level: of its log files.
         journal_keep: what the journal's retention leaves: "all", a number of segments, or of days ("90d").
@@ -205,11 +211,14 @@ def start_controller(
 
     Raises:
         NoKeys: the cluster has none here.
+        UsageError: it has Curve, or has none, other than was said.
     """
     require_keys(place)
+    check_curve(place, load_config(place), curve)
     told = SupervisorBootstrap(
-        cluster=place.name, client_port=client_port, engine_port=engine_port, bind=bind, scheme=scheme,
-        log_level=log_level, journal_keep=journal_keep, journal_sync=journal_sync, tether=tether, throwaway=throwaway,
+        cluster=place.name, client_port=client_port, engine_port=engine_port, bind=bind, ssh_door=ssh_door,
+        curve=curve, scheme=scheme, log_level=log_level, journal_keep=journal_keep, journal_sync=journal_sync,
+        tether=tether, throwaway=throwaway,
     )
 
     def bootstrap(ready_fd: int) -> bytes:

@@ -18,7 +18,7 @@ from secure_ipp.cluster.aware import wait_until_aware
 from secure_ipp.cluster.control import ask
 from secure_ipp.cluster.state import is_locked
 from secure_ipp.errors import SecureIppError, UsageError
-from secure_ipp.keys import accepting, facts, issuing, orders, renewal, requests, revoking, server_rotation
+from secure_ipp.keys import accepting, facts, issuing, orders, renewal, requests, revoking, server_rotation, ways_change
 from secure_ipp.keys.accepting import Accepted
 from secure_ipp.keys.capability import read_capability
 from secure_ipp.keys.cluster_keys import InitResult, init_cluster
@@ -31,6 +31,8 @@ from secure_ipp.keys.private_files import Path
 from secure_ipp.keys.recipients import RecipientPublicKey
 from secure_ipp.keys.revoking import Identity
 from secure_ipp.keys.server_rotation import Step
+from secure_ipp.keys.ways import AS_THE_CLUSTER, check_host_keys, check_route, make_ways
+from secure_ipp.keys.ways_change import Changed
 
 Cluster = str | ClusterPlace
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -88,11 +90,39 @@ def desk_of(cluster: Cluster = "default") -> Desk:
 @_without_frames
 def init(
     cluster: Cluster = "default", *, hosts: Iterable[str] = (), client_port: int = 0, engine_port: int = 0,
-    bind: str = "",
+    bind: str = "", curve: bool = True, ssh_door: bool = False, ssh: str = "", ssh_host_keys: Iterable[str] = (),
+    require_post_quantum: bool = False,
 ) -> InitResult:
     """Make a cluster's keys, once; see `cluster_keys.init_cluster`."""
     return init_cluster(
-        desk_of(cluster).place, hosts=tuple(hosts), client_port=client_port, engine_port=engine_port, bind=bind
+        desk_of(cluster).place, hosts=tuple(hosts), client_port=client_port, engine_port=engine_port, bind=bind,
+        curve=curve, ssh_door=ssh_door, ssh=ssh, ssh_host_keys=tuple(ssh_host_keys),
+        require_post_quantum=require_post_quantum,
+    )
+
+
+@_without_frames
+def change_ways(
+    cluster: Cluster = "default", *, ssh: str | None = None, ssh_host_keys: Iterable[str] | None = None,
+    ssh_door: bool | None = None, require_post_quantum: bool | None = None,
+) -> Changed:
+    """Change what a cluster offers besides Curve on TCP, and what its owner's two files say of it.
+
+    Args:
+        cluster: which one.
+        ssh: the route ``[user@]host[:port]`` that stands in files from now on; None: as it is, and likewise
+        ssh_host_keys: fingerprints of the host there; "here": those of this one.
+        ssh_door: whether its doors are Unix sockets, too, which only the account that owns the cluster reaches, by ssh.
+        require_post_quantum: whether files ask for an ssh key exchange that is post-quantum.
+
+    Raises:
+        UsageError: a cluster cannot be like that.
+        SecureIppError: it cannot be written.
+    """
+    host_keys = None if ssh_host_keys is None else check_host_keys(ssh_host_keys)
+    return ways_change.change_ways(
+        desk_of(cluster), ssh=None if ssh is None else check_route(ssh), host_keys=host_keys, door=ssh_door,
+        post_quantum=require_post_quantum,
     )
 
 
@@ -100,7 +130,9 @@ def init(
 def issue(
     name: str, out: Path, *, role: str = "client", rights: str | Iterable[str] | None = None, expires: str = "never",
     shared_engines: bool | None = None, quotas: str | Mapping[str, int] | None = None, engines: int | None = None,
-    joins: int | None = None, networks: Iterable[str] = (), ssh: str = "", to: str = "", cluster: Cluster = "default",
+    joins: int | None = None, networks: Iterable[str] = (), ssh: str | None = None,
+    ssh_host_keys: Iterable[str] | None = None, ssh_door: bool | None = None, to: str = "",
+    cluster: Cluster = "default",
 ) -> Issued:
     """Make an identity and its capability file, which lets in whoever holds it.
 
@@ -115,7 +147,9 @@ def issue(
         engines: of a join key: at one time.
         joins: of a join key: hosts that may ever join with it.
         networks: of a join key: from where.
-        ssh: the route that stands in the file.
+        ssh: the route that stands in the file; None: cluster.toml's, and likewise
+        ssh_host_keys: fingerprints of the host there; "here": those of this one.
+        ssh_door: whether the file names the door that only the account that owns the cluster reaches, by ssh.
         to: the word of a recipient, whom the file is sealed to; "": its secret stands in it in clear.
         cluster: which one.
 
@@ -125,7 +159,8 @@ def issue(
     now = time.time()
     order = orders.make_order(
         name, role=role, rights=rights, expires=expires, now=now, shared_engines=shared_engines, quotas=quotas,
-        engines=engines, joins=joins, networks=networks, ssh=ssh,
+        engines=engines, joins=joins, networks=networks,
+        ways=make_ways(ssh=ssh, ssh_host_keys=ssh_host_keys, ssh_door=ssh_door),
     )
     return issuing.issue(desk_of(cluster), order, out, now, to=_recipient(to))
 
@@ -156,8 +191,8 @@ def request(
 def approve(
     request: Path, name: str, out: Path, *, fingerprint: str, rights: str | Iterable[str] | None = None,
     expires: str = "never", shared_engines: bool | None = None, quotas: str | Mapping[str, int] | None = None,
-    engines: int | None = None, joins: int | None = None, networks: Iterable[str] = (), ssh: str = "",
-    cluster: Cluster = "default",
+    engines: int | None = None, joins: int | None = None, networks: Iterable[str] = (), ssh: str | None = None,
+    ssh_host_keys: Iterable[str] | None = None, ssh_door: bool | None = None, cluster: Cluster = "default",
 ) -> Issued:
     """Grant what a request asks for, as far as said here, and write an answer, which is no secret.
 
@@ -166,7 +201,8 @@ def approve(
         name: what people call the identity, whatever the request wishes.
         out: the answer's new file.
         fingerprint: that its maker told by another way than the file came.
-        rights, expires, shared_engines, quotas, engines, joins, networks, ssh, cluster: as for `issue`.
+        rights, expires, shared_engines, quotas, engines, joins, networks, ssh, ssh_host_keys, ssh_door,
+            cluster: as for `issue`.
 
     Raises:
         UsageError: the fingerprint is another: somebody may have swapped the file.
@@ -176,7 +212,8 @@ def approve(
     requests.check_fingerprint(fingerprint, asked.public_key.fingerprint)
     order = orders.make_order(
         name, role=asked.role, rights=rights, expires=expires, now=now, shared_engines=shared_engines, quotas=quotas,
-        engines=engines, joins=joins, networks=networks, ssh=ssh,
+        engines=engines, joins=joins, networks=networks,
+        ways=make_ways(ssh=ssh, ssh_host_keys=ssh_host_keys, ssh_door=ssh_door),
     )
     return requests.approve(desk_of(cluster), asked, order, out, now)
 
@@ -226,8 +263,8 @@ def revoke(word: str, *, prefix: bool = False, cluster: Cluster = "default") -> 
 
 @_without_frames
 def renew(
-    word: str, expires: str, *, out: Path | None = None, file: Path | None = None, ssh: str = "",
-    cluster: Cluster = "default",
+    word: str, expires: str, *, out: Path | None = None, file: Path | None = None, ssh: str | None = None,
+    ssh_host_keys: Iterable[str] | None = None, ssh_door: bool | None = None, cluster: Cluster = "default",
 ) -> Issued:
     """Give an identity another end; its key stays.
 
@@ -236,7 +273,7 @@ def renew(
         expires: as for `issue`.
         out: a new answer, which the holder accepts onto its file; or
         file: the holder's capability file, where it is here.
-        ssh: the route that stands in the answer.
+        ssh, ssh_host_keys, ssh_door: as for `issue`, of an answer; a file keeps its own.
         cluster: which one.
 
     Raises:
@@ -246,18 +283,19 @@ def renew(
     if (out is None) == (file is None):
         raise UsageError("say either the holder's file or a new answer", "--file FILE, or --out ANSWER")
     now, desk = time.time(), desk_of(cluster)
-    end = parse_expires(expires, now)
+    end, ways = parse_expires(expires, now), make_ways(ssh=ssh, ssh_host_keys=ssh_host_keys, ssh_door=ssh_door)
     if out is not None:
-        return renewal.renew_by_answer(desk, word, end, out, ssh=ssh, now=now)
-    if ssh:
-        raise UsageError("a file keeps its ssh route", "leave --ssh out, or write an answer")
+        return renewal.renew_by_answer(desk, word, end, out, ways=ways, now=now)
+    if ways != AS_THE_CLUSTER:
+        raise UsageError("a file keeps its ssh route", "leave --ssh and its like out, or write an answer")
     assert file is not None
     return renewal.renew_in_place(desk, word, end, file, now=now)
 
 
 @_without_frames
 def rotate(
-    word: str, out: Path, *, request: Path | None = None, fingerprint: str = "", ssh: str = "", to: str = "",
+    word: str, out: Path, *, request: Path | None = None, fingerprint: str = "", ssh: str | None = None,
+    ssh_host_keys: Iterable[str] | None = None, ssh_door: bool | None = None, to: str = "",
     cluster: Cluster = "default",
 ) -> Issued:
     """Give an identity a new key; its id stays, the old key is retired, and what its holder handed on ends.
@@ -267,7 +305,7 @@ def rotate(
         out: the new capability file; with `request`, the new answer.
         request: of its holder, who made the new key.
         fingerprint: of that key, which its maker told by another way.
-        ssh: the route that stands in the file.
+        ssh, ssh_host_keys, ssh_door: as for `issue`.
         to: as for `issue`; without a request.
         cluster: which one.
 
@@ -276,13 +314,14 @@ def rotate(
         SecureIppError: as for `issue`.
     """
     now, desk = time.time(), desk_of(cluster)
+    ways = make_ways(ssh=ssh, ssh_host_keys=ssh_host_keys, ssh_door=ssh_door)
     if request is None:
-        return renewal.rotate_holder(desk, word, out, ssh=ssh, now=now, to=_recipient(to))
+        return renewal.rotate_holder(desk, word, out, ways=ways, now=now, to=_recipient(to))
     if to:
         raise UsageError("an answer holds no secret that could be sealed", "leave --to out")
     asked = requests.read_request(request)
     requests.check_fingerprint(fingerprint, asked.public_key.fingerprint)
-    return renewal.rotate_by_request(desk, word, asked, out, ssh=ssh, now=now)
+    return renewal.rotate_by_request(desk, word, asked, out, ways=ways, now=now)
 
 
 @_without_frames

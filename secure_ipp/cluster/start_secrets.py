@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from secure_ipp.cluster.doors import Doors
 from secure_ipp.keys import base64url
 from secure_ipp.keys.cluster_keys import ServerKeys
 from secure_ipp.keys.curve import KeyPair
@@ -66,17 +67,18 @@ def scheduler_bootstrap(
     secrets: StartSecrets,
     *,
     log_level: str,
-    bind: str,
-    client_port: int,
-    engine_port: int,
+    doors: Doors,
     scheme: str,
 ) -> bytes:
     """The line for the scheduler's stdin."""
     return _line(
         cluster=place.name,
         cluster_id=server.config.cluster_id,
-        client_endpoints=[endpoint(bind, client_port)],
-        engine_endpoints=[endpoint(bind, engine_port)],
+        client_endpoints=doors.client_endpoints(),
+        engine_endpoints=doors.engine_endpoints(),
+        client_socket=doors.client_socket,
+        engine_socket=doors.engine_socket,
+        proofs_file=str(place.durable_dir() / place.proofs_file.name),
         server_secret=server.keys.secret.text,
         server_public=server.keys.public.text,
         link_socket=str(place.hub_socket()),
@@ -88,11 +90,6 @@ def scheduler_bootstrap(
         log_level=log_level,
         scheme=scheme,
     )
-
-
-def endpoint(bind: str, port: int) -> str:
-    """Where to listen, as libzmq spells it; an IPv6 address stands in brackets."""
-    return f"tcp://[{bind}]:{port}" if ":" in bind else f"tcp://{bind}:{port}"
 
 
 def _line(**told: object) -> bytes:

@@ -32,6 +32,8 @@ class ControllerState(msgspec.Struct, frozen=True):
         started: when both processes were ready first, seconds since the epoch.
         hub, scheduler: process ids, as of the last restart.
         restarts: of either, since the start.
+        client_port, engine_port, bind: where the doors listen with Curve; 0: nowhere.
+        client_socket, engine_socket: the doors that are Unix sockets; "": there are none.
     """
 
     cluster: str
@@ -46,6 +48,8 @@ class ControllerState(msgspec.Struct, frozen=True):
     scheduler: int
     restarts: int
     version: str
+    client_socket: str = ""
+    engine_socket: str = ""
 
 
 class AgentState(msgspec.Struct, frozen=True):

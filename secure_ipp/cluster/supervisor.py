@@ -23,9 +23,10 @@ from secure_ipp._version import __version__
 from secure_ipp.cluster import ports, state, throwaway
 from secure_ipp.cluster.bootstrap import SupervisorBootstrap, event_line, failed_line, module_command, read_bootstrap
 from secure_ipp.cluster.children import Child
+from secure_ipp.cluster.doors import doors_for
 from secure_ipp.cluster.start_secrets import StartSecrets, hub_bootstrap, scheduler_bootstrap
 from secure_ipp.cluster.supervision import Supervisor, catch_signals
-from secure_ipp.errors import EnvironmentProblem, SecureIppError, UsageError
+from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.keys.cluster_keys import load_server
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import make_private_dir
@@ -63,13 +64,14 @@ def _supervise(place: ClusterPlace, bootstrap: SupervisorBootstrap, tell: Callab
     try:
         make_private_dir(place.log_dir)
         logs.start("supervisor", str(place.log_dir / "supervisor.log"), bootstrap.log_level)
-        client_port = bootstrap.client_port or server.config.client_port
-        engine_port = bootstrap.engine_port or server.config.engine_port
-        bind = bootstrap.bind or server.config.bind
-        if client_port == engine_port:
-            raise UsageError(f"both doors cannot have port {client_port}", "give --client-port and --engine-port apart")
-        ports.check_free(client_port, "client", bind)
-        ports.check_free(engine_port, "engine", bind)
+        doors = doors_for(
+            place, server.config, client_port=bootstrap.client_port, engine_port=bootstrap.engine_port,
+            bind=bootstrap.bind, ssh_door=bootstrap.ssh_door, curve=bootstrap.curve,
+        )
+        if doors.client_port:
+            ports.check_free(doors.client_port, "client", doors.bind)
+            ports.check_free(doors.engine_port, "engine", doors.bind)
+        _remove_doors(place)
         secrets = StartSecrets.fresh()
         level, started = bootstrap.log_level, time.time()
 
@@ -78,8 +80,9 @@ def _supervise(place: ClusterPlace, bootstrap: SupervisorBootstrap, tell: Callab
                 place,
                 state.ControllerState(
                     cluster=place.name, host=socket.gethostname(), pid=os.getpid(),
-                    created=state.created_at(os.getpid()), client_port=client_port, engine_port=engine_port, bind=bind,
-                    started=started, hub=pids[HUB], scheduler=pids[SCHEDULER], restarts=restarts, version=__version__,
+                    created=state.created_at(os.getpid()), client_port=doors.client_port, engine_port=doors.engine_port,
+                    bind=doors.bind, started=started, hub=pids[HUB], scheduler=pids[SCHEDULER], restarts=restarts,
+                    version=__version__, client_socket=doors.client_socket, engine_socket=doors.engine_socket,
                 ),
             )
 
@@ -95,8 +98,7 @@ def _supervise(place: ClusterPlace, bootstrap: SupervisorBootstrap, tell: Callab
             Child(
                 SCHEDULER, module_command("secure_ipp.scheduler"),
                 lambda: scheduler_bootstrap(
-                    place, load_server(place), secrets, log_level=level, bind=bind, client_port=client_port,
-                    engine_port=engine_port, scheme=bootstrap.scheme,
+                    place, load_server(place), secrets, log_level=level, doors=doors, scheme=bootstrap.scheme,
                 ),
                 place.dir, place.home,
             ),
@@ -122,6 +124,13 @@ def _stop_agents(place: ClusterPlace) -> None:
 
 def _remove_sockets(place: ClusterPlace) -> None:
     for path in (place.hub_socket(), place.control_socket()):
+        path.unlink(missing_ok=True)
+    _remove_doors(place)
+
+
+def _remove_doors(place: ClusterPlace) -> None:
+    """The doors' sockets; those that a killed controller left, too.  Only the holder of the lock comes here."""
+    for path in (place.client_door_socket(), place.engine_door_socket()):
         path.unlink(missing_ok=True)
 
 

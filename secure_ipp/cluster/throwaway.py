@@ -26,12 +26,13 @@ _ABANDONED_SECONDS = 3600.0  # a home that old whose lock nobody holds is nobody
 _log = logging.getLogger(__name__)
 
 
-def make(name: str = "default") -> ClusterPlace:
+def make(name: str = "default", *, ssh_door: bool = False, curve: bool = True) -> ClusterPlace:
     """A cluster of this name, with fresh keys, in a fresh home."""
     sweep(Path(tempfile.gettempdir()), time.time())
     place = ClusterPlace(name, Path(tempfile.mkdtemp(prefix=PREFIX)).resolve())
     try:
-        init_cluster(place, hosts=[LOOPBACK], bind=LOOPBACK)
+        here = [LOOPBACK] if curve else []
+        init_cluster(place, hosts=here, bind="".join(here), ssh_door=ssh_door, curve=curve)
     except BaseException:
         remove(place.home)
         raise

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         abort_server_rotation,
         accept,
         approve,
+        change_ways,
         describe,
         identities,
         init,
@@ -42,9 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ByPassphrase", "InKeyring", "Keyring", "Passphrase", "RecipientPublicKey", "ToRecipient", "Unlocker",
-    "abort_server_rotation", "accept",
-    "approve", "describe", "identities", "init", "issue", "make_recipient", "renew", "request", "reseal", "revoke",
-    "rotate", "rotate_server", "seal", "unseal",
+    "abort_server_rotation", "accept", "approve", "change_ways", "describe", "identities", "init", "issue",
+    "make_recipient", "renew", "request", "reseal", "revoke", "rotate", "rotate_server", "seal", "unseal",
 ]
 
 _OWNERS = "secure_ipp.cluster.owner_keys"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from secure_ipp import limits
 from secure_ipp.errors import EnvironmentProblem, SecureIppError, UsageError
@@ -39,6 +39,7 @@ from secure_ipp.keys.places import ClusterPlace, NoKeys
 from secure_ipp.keys.private_files import AlreadyThere, MissingFile, make_private_dir, remove_private, write_private
 from secure_ipp.keys.registry import Registry, first_registry, write_first
 from secure_ipp.keys.sealing import Unlock
+from secure_ipp.keys.ways import check_host_keys, check_route, owners_ways, way_values
 
 __all__ = [
     "ClusterConfig", "InitResult", "ServerKeys", "check_issuer", "door_pair", "init_cluster", "load_config",
@@ -47,6 +48,7 @@ __all__ = [
 
 CLIENT_NAME = "owner"
 ENGINE_NAME = "engines"
+_NO_TCP: dict[str, Any] = {"client_port": 0, "engine_port": 0, "hosts": (), "bind": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,11 @@ def init_cluster(
     client_port: int = 0,
     engine_port: int = 0,
     bind: str = "",
+    curve: bool = True,
+    ssh_door: bool = False,
+    ssh: str = "",
+    ssh_host_keys: Sequence[str] = (),
+    require_post_quantum: bool = False,
     now: float | None = None,
 ) -> InitResult:
     """Make a cluster's keys and files.
@@ -85,6 +92,11 @@ def init_cluster(
         client_port: the client door's port; 0: a free one is chosen, for good.
         engine_port: the engine door's port; 0 likewise.
         bind: the address to listen on; "" or "*": all of this host's.
+        curve: false: nothing listens on TCP, and the only way in is ssh, as the account that owns the cluster (S25).
+        ssh_door: the same way in, beside Curve.
+        ssh: the route ``[user@]host[:port]`` that stands in files.
+        ssh_host_keys: fingerprints of the host there; "here": those of this one.
+        require_post_quantum: whether files ask for an ssh key exchange that is post-quantum.
         now: seconds since the epoch; None: the clock's.
 
     Raises:
@@ -93,13 +105,20 @@ def init_cluster(
         PrivateFileError, EnvironmentProblem: the files cannot be written safely.
     """
     moment = time.time() if now is None else now
+    if not curve and (hosts or client_port or engine_port or bind):
+        raise UsageError(
+            "nothing listens on TCP without Curve, so there is no host, port or address to choose", "leave them out"
+        )
+    route, host_keys = check_route(ssh), check_host_keys(ssh_host_keys)
     with Lock(place.registry_lock, wait=limits.REGISTRY_LOCK_SECONDS):
         make_private_dir(place.dir)
         _check_empty(place)
         issuer, server = IssuerKey.generate(), KeyPair.generate()
-        known = addresses.hosts_for(hosts, bind or "*")
-        ports = addresses.choose_ports(place, client_port, engine_port, bind or "*")
-        config = _checked_config(place, issuer, ports, known, bind or "*")
+        config = _checked_config(
+            place, issuer, _tcp_values(place, hosts, client_port, engine_port, bind or "*") if curve else _NO_TCP,
+            curve=curve, ssh_door=ssh_door or not curve, ssh=route, ssh_host_keys=host_keys,
+            require_post_quantum=require_post_quantum,
+        )
         client, write_client = _identity(place, config, issuer, server, "client", moment)
         engine, write_engine = _identity(place, config, issuer, server, "engine", moment)
         registry = first_registry(issuer, config.cluster, config.cluster_id, (client, engine))
@@ -213,12 +232,17 @@ def _check_empty(place: ClusterPlace) -> None:
         )
 
 
-def _checked_config(
-    place: ClusterPlace, issuer: IssuerKey, ports: tuple[int, int], hosts: tuple[str, ...], bind: str
-) -> ClusterConfig:
+def _tcp_values(
+    place: ClusterPlace, hosts: Sequence[str], client_port: int, engine_port: int, bind: str
+) -> dict[str, Any]:
+    known = addresses.hosts_for(hosts, bind)
+    ports = addresses.choose_ports(place, client_port, engine_port, bind)
+    return {"client_port": ports[0], "engine_port": ports[1], "hosts": known, "bind": bind}
+
+
+def _checked_config(place: ClusterPlace, issuer: IssuerKey, tcp: dict[str, Any], **more: Any) -> ClusterConfig:
     config = ClusterConfig(
-        cluster=place.name, cluster_id=fields.new_id(), client_port=ports[0], engine_port=ports[1], hosts=hosts,
-        bind=bind, curve=True, issuer_key=issuer.public(),
+        cluster=place.name, cluster_id=fields.new_id(), issuer_key=issuer.public(), **tcp, **more,
     )
     try:
         return check_config(config)
@@ -242,8 +266,7 @@ def _identity(
     )
     capability = sign_capability(
         issuer, keys=keys, cluster=config.cluster, cluster_id=config.cluster_id, role=role, name=name, rights=rights,
-        expires=0, server_keys=(server.public,),
-        door=config.doors(config.client_port if is_client else config.engine_port),
+        expires=0, server_keys=(server.public,), **way_values(place, config, role, owners_ways(config)),
     )
     path = place.client_file if is_client else place.engine_file
     return grant, lambda: write_private(path, dump_capability(capability))

@@ -8,6 +8,7 @@ import msgspec
 
 from secure_ipp.errors import SecureIppError
 from secure_ipp.keys.capability import Capability, LockedCapability, PublicPart
+from secure_ipp.keys.config import ClusterConfig
 from secure_ipp.keys.derived import DerivedGrants, live_derived
 from secure_ipp.keys.expiry import in_words
 from secure_ipp.keys.grants import Grant, Quotas
@@ -75,10 +76,22 @@ def capability_facts(capability: Capability | LockedCapability, now: float) -> d
         "issuer": capability.issuer_key.fingerprint, "rights": list(capability.rights),
         "expires": capability.expires, "expires_in_words": in_words(capability.expires, now),
         "expired": bool(capability.expires) and now >= capability.expires,
-        "door": list(capability.door), "ssh": capability.ssh,
+        "door": list(capability.door), "curve": capability.curve, "ssh": capability.ssh,
+        "ssh_host_keys": list(capability.ssh_host_keys), "post_quantum": capability.post_quantum,
         "sealed": capability.locked.lock.by if capability.locked is not None else "no",
         "handed_on_by": [parent.name for parent in capability.parents],
         "made_here": made_here(capability), "in_registry": in_registry(capability),
+    }
+
+
+def way_facts(place: ClusterPlace, config: ClusterConfig) -> dict[str, Any]:
+    """What cluster.toml says of the ways to a cluster."""
+    sockets = [place.client_door_socket(), place.engine_door_socket()] if config.ssh_door else []
+    return {
+        "cluster": config.cluster, "curve": config.curve, "client_port": config.client_port,
+        "engine_port": config.engine_port, "ssh_door": config.ssh_door, "sockets": [str(path) for path in sockets],
+        "ssh": config.ssh, "ssh_host_keys": list(config.ssh_host_keys),
+        "require_post_quantum": config.require_post_quantum,
     }
 
 

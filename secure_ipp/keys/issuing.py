@@ -22,6 +22,7 @@ from secure_ipp.keys.private_files import Path
 from secure_ipp.keys.recipients import RecipientPublicKey
 from secure_ipp.keys.registry import Registry
 from secure_ipp.keys.sealed_files import new_file
+from secure_ipp.keys.ways import Ways, way_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def issue(desk: Desk, order: Order, out: Path, now: float, *, to: RecipientPubli
         issuer, config.cluster_id, key=keys.public, now=now,
         signing_key=HolderKey.of(keys.secret).public() if order.role == "client" else None, **order.of_grant(),
     )
-    capability = sign_capability(issuer, keys=keys, **file_values(desk.place, config, grant, order.ssh))
+    capability = sign_capability(issuer, keys=keys, **file_values(desk.place, config, grant, order.ways))
     applied = desk.publish(
         issuer, out, new_file(capability, to), lambda registry: registry.with_grant(grant),
         lambda registry: registry.grant(grant.id) is not None,
@@ -71,13 +72,12 @@ def issue(desk: Desk, order: Order, out: Path, now: float, *, to: RecipientPubli
     return Issued(grant, str(out), applied, issuer.fingerprint)
 
 
-def file_values(place: ClusterPlace, config: ClusterConfig, grant: Grant, ssh: str) -> dict[str, Any]:
-    """What a capability file says of a grant and of the way to the cluster, without the keys of its holder."""
-    port = config.client_port if grant.role == "client" else config.engine_port
+def file_values(place: ClusterPlace, config: ClusterConfig, grant: Grant, ways: Ways) -> dict[str, Any]:
+    """What a capability file says of a grant and of the ways to the cluster, without the keys of its holder."""
     return {
         "cluster": config.cluster, "cluster_id": config.cluster_id, "role": grant.role, "name": grant.name,
-        "rights": grant.rights, "expires": grant.expires, "server_keys": server_keys(place), "door": config.doors(port),
-        "ssh": ssh,
+        "rights": grant.rights, "expires": grant.expires, "server_keys": server_keys(place),
+        **way_values(place, config, grant.role, ways),
     }
 
 

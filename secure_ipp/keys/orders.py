@@ -16,12 +16,13 @@ from typing import Any, Literal
 import msgspec
 
 from secure_ipp import limits
-from secure_ipp.errors import SecureIppError, UsageError
+from secure_ipp.errors import UsageError
 from secure_ipp.keys import fields
 from secure_ipp.keys.expiry import parse_expires
 from secure_ipp.keys.grants import Quotas
 from secure_ipp.keys.names import check_name
 from secure_ipp.keys.strict_json import shown
+from secure_ipp.keys.ways import AS_THE_CLUSTER, Ways
 
 DEFAULT_RIGHTS = ("task", "direct")
 FINGERPRINT = re.compile(r"[a-z2-7]{4}(?:-[a-z2-7]{4}){5}", re.ASCII)
@@ -45,7 +46,7 @@ class Order:
     engines: int
     joins: int
     networks: tuple[str, ...]
-    ssh: str
+    ways: Ways
 
     def of_grant(self) -> dict[str, Any]:
         """What of it stands in the grant, for `sign_grant`."""
@@ -59,7 +60,7 @@ class Order:
 def make_order(
     name: str, *, role: str = "client", rights: str | Iterable[str] | None = None, expires: str = "never", now: float,
     shared_engines: bool | None = None, quotas: str | Mapping[str, int] | Quotas | None = None,
-    engines: int | None = None, joins: int | None = None, networks: Iterable[str] = (), ssh: str = "",
+    engines: int | None = None, joins: int | None = None, networks: Iterable[str] = (), ways: Ways = AS_THE_CLUSTER,
 ) -> Order:
     """An order from what was typed, or given to the Python interface.
 
@@ -74,7 +75,7 @@ def make_order(
         engines: of a join key: so many at one time; None: `limits.ENGINES_PER_JOIN_KEY`.
         joins: of a join key: so many hosts may ever join with it; None: any number.
         networks: of a join key: addresses (CIDR) from which it is good; none: all.
-        ssh: the route ``[user@]host[:port]`` that stands in the file.
+        ways: what stands in the file of the ways to the cluster; see `ways.make_ways`.
 
     Raises:
         UsageError: something in it cannot be.
@@ -91,7 +92,7 @@ def make_order(
         quotas=quotas if isinstance(quotas, Quotas) else parse_quotas(quotas or {}),
         engines=0 if is_client else _count("engines", engines, limits.ENGINES_PER_JOIN_KEY, limits.TARGETS),
         joins=_count("joins", joins, 0, 2**53), networks=tuple(parse_network(one) for one in networks),
-        ssh=check_route(ssh),
+        ways=ways,
     )
 
 
@@ -104,19 +105,6 @@ def check_label(name: str) -> str:
     if FINGERPRINT.fullmatch(check_name(name)):
         raise UsageError(f"{name!r} looks like a fingerprint", "choose a name that nobody takes for one", code="name")
     return name
-
-
-def check_route(text: str) -> str:
-    """An ssh route, or "", unchanged.
-
-    Raises:
-        UsageError: it is none.
-    """
-    try:
-        return fields.check_ssh_route(text)
-    except ValueError as error:
-        reason = error.message if isinstance(error, SecureIppError) else str(error)
-        raise UsageError(f"{shown(text, 80)!r} is no ssh route: {reason}", "say user@host or user@host:port") from None
 
 
 def parse_rights(rights: str | Iterable[str]) -> tuple[str, ...]:

@@ -15,16 +15,18 @@ from secure_ipp.keys.grants import Grant, sign_again
 from secure_ipp.keys.holder import HolderKey
 from secure_ipp.keys.issuer import IssuerKey
 from secure_ipp.keys.issuing import Issued, file_values
-from secure_ipp.keys.orders import check_route
 from secure_ipp.keys.private_files import Path
 from secure_ipp.keys.recipients import RecipientPublicKey
 from secure_ipp.keys.registry import Registry
 from secure_ipp.keys.requests import Request, make_answer
 from secure_ipp.keys.revoking import grant_of
 from secure_ipp.keys.sealed_files import new_file, open_to_renew
+from secure_ipp.keys.ways import AS_THE_CLUSTER, Ways, ways_of
 
 
-def renew_by_answer(desk: Desk, word: str, expires: int, out: Path, *, ssh: str = "", now: float) -> Issued:
+def renew_by_answer(
+    desk: Desk, word: str, expires: int, out: Path, *, ways: Ways = AS_THE_CLUSTER, now: float
+) -> Issued:
     """A new end, and an answer that the holder joins with its file (`requests.accept`).
 
     Args:
@@ -32,7 +34,7 @@ def renew_by_answer(desk: Desk, word: str, expires: int, out: Path, *, ssh: str 
         word: a name or fingerprint.
         expires: the new end.
         out: the new answer.
-        ssh: the route that stands in it.
+        ways: what stands in it of the ways to the cluster.
         now: seconds since the epoch.
 
     Raises:
@@ -42,7 +44,7 @@ def renew_by_answer(desk: Desk, word: str, expires: int, out: Path, *, ssh: str 
     check_free(out)
     old, issuer = grant_of(desk, word), desk.issuer()
     new = sign_again(issuer, desk.config().cluster_id, old, now=now, expires=expires)
-    return _publish(desk, issuer, old, new, out, _answer(desk, issuer, new, ssh), over=None)
+    return _publish(desk, issuer, old, new, out, _answer(desk, issuer, new, ways), over=None)
 
 
 def renew_in_place(desk: Desk, word: str, expires: int, file: Path, *, now: float) -> Issued:
@@ -63,13 +65,13 @@ def renew_in_place(desk: Desk, word: str, expires: int, file: Path, *, now: floa
             "give the file that this identity uses, or --out ANSWER for its holder",
         )
     new = sign_again(issuer, config.cluster_id, old, now=now, expires=expires)
-    values = file_values(desk.place, config, new, capability.ssh)
+    values = file_values(desk.place, config, new, ways_of(capability, config))
     data = opened.to_file(sign_capability(issuer, keys=capability.keys, **values))
     return _publish(desk, issuer, old, new, file, data, over=over)
 
 
 def rotate_holder(
-    desk: Desk, word: str, out: Path, *, ssh: str = "", now: float, to: RecipientPublicKey | None = None
+    desk: Desk, word: str, out: Path, *, ways: Ways = AS_THE_CLUSTER, now: float, to: RecipientPublicKey | None = None
 ) -> Issued:
     """A new key pair for an identity, in a new capability file, perhaps sealed to somebody; the old key is retired.
 
@@ -81,12 +83,14 @@ def rotate_holder(
     old, issuer, config, keys = grant_of(desk, word), desk.issuer(), desk.config(), KeyPair.generate()
     signing_key = HolderKey.of(keys.secret).public() if old.role == "client" else None
     new = sign_again(issuer, config.cluster_id, old, now=now, key=keys.public, signing_key=signing_key)
-    values = file_values(desk.place, config, new, check_route(ssh))
+    values = file_values(desk.place, config, new, ways)
     data = new_file(sign_capability(issuer, keys=keys, **values), to)
     return _publish(desk, issuer, old, new, out, data, over=None)
 
 
-def rotate_by_request(desk: Desk, word: str, request: Request, out: Path, *, ssh: str = "", now: float) -> Issued:
+def rotate_by_request(
+    desk: Desk, word: str, request: Request, out: Path, *, ways: Ways = AS_THE_CLUSTER, now: float
+) -> Issued:
     """A new key that its holder made, and an answer for it; the old key is retired.
 
     Raises:
@@ -101,11 +105,11 @@ def rotate_by_request(desk: Desk, word: str, request: Request, out: Path, *, ssh
     new = sign_again(
         issuer, desk.config().cluster_id, old, now=now, key=request.public_key, signing_key=signing_key
     )
-    return _publish(desk, issuer, old, new, out, _answer(desk, issuer, new, ssh), over=None)
+    return _publish(desk, issuer, old, new, out, _answer(desk, issuer, new, ways), over=None)
 
 
-def _answer(desk: Desk, issuer: IssuerKey, grant: Grant, ssh: str) -> bytes:
-    values = file_values(desk.place, desk.config(), grant, check_route(ssh))
+def _answer(desk: Desk, issuer: IssuerKey, grant: Grant, ways: Ways) -> bytes:
+    values = file_values(desk.place, desk.config(), grant, ways)
     return make_answer(issuer, grant.key, values)
 
 

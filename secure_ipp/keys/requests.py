@@ -159,7 +159,7 @@ def approve(desk: Desk, request: Request, order: Order, out: Path, now: float) -
         issuer, config.cluster_id, key=request.public_key, now=now,
         signing_key=request.signing_key if order.role == "client" else None, **order.of_grant(),
     )
-    answer = make_answer(issuer, grant.key, file_values(desk.place, config, grant, order.ssh))
+    answer = make_answer(issuer, grant.key, file_values(desk.place, config, grant, order.ways))
     applied = desk.publish(
         issuer, out, answer, lambda registry: registry.with_grant(grant),
         lambda registry: registry.grant(grant.id) is not None,

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from secure_ipp import limits
-from secure_ipp.errors import EnvironmentProblem, SecureIppError, UsageError
-from secure_ipp.keys.capability import sign_capability
+from secure_ipp.errors import UsageError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.keys.desk import Applied, Desk
 from secure_ipp.keys.door_keys import DoorKeys, sign_door_keys
@@ -29,9 +28,9 @@ from secure_ipp.keys.issuer import IssuerKey
 from secure_ipp.keys.key_files import KeyFileError, read_server_key, write_server_key
 from secure_ipp.keys.locks import Lock
 from secure_ipp.keys.places import ClusterPlace
-from secure_ipp.keys.private_files import MissingFile, Path, remove_private, write_private
+from secure_ipp.keys.private_files import MissingFile, Path, remove_private
 from secure_ipp.keys.registry import Registry
-from secure_ipp.keys.sealed_files import open_to_renew
+from secure_ipp.keys.rewriting import rewrite_files
 
 Phase = Literal["steady", "prepared", "announced", "switched", "withdrawn"]
 
@@ -115,7 +114,7 @@ def announce(desk: Desk, files: Iterable[Path] = (), *, now: float) -> Step:
         UsageError: one of the files is not of this cluster, or was handed on by a holder.
         SecureIppError: it cannot be written, or is not in force (code "not-in-force").
     """
-    with _alone(desk.place):
+    with alone(desk.place):
         return _announce(desk, tuple(files), now)
 
 
@@ -153,7 +152,7 @@ def switch(desk: Desk, files: Iterable[Path] = (), *, now: float) -> Step:
         UsageError: no key is announced, or a file is not of this cluster.
         SecureIppError: it is not in force (code "not-in-force"): the old secret stays until it is.
     """
-    with _alone(desk.place):
+    with alone(desk.place):
         return _switch(desk, tuple(files), now)
 
 
@@ -198,7 +197,7 @@ def abort(desk: Desk, files: Iterable[Path] = (), *, now: float) -> Step | None:
         UsageError: there is nothing to withdraw, or the switch has been made.
         SecureIppError: it is not in force (code "not-in-force").
     """
-    with _alone(desk.place):
+    with alone(desk.place):
         return _abort(desk, tuple(files), now)
 
 
@@ -229,8 +228,8 @@ def _abort(desk: Desk, named: tuple[Path, ...], now: float) -> Step | None:
 
 
 @contextlib.contextmanager
-def _alone(place: ClusterPlace) -> Iterator[None]:
-    """One command at a time; what a killed one left of the secrets' files is removed."""
+def alone(place: ClusterPlace) -> Iterator[None]:
+    """One command that signs files anew at a time; what a killed one left of the secrets' files is removed."""
     with Lock(place.runtime_path / "rotation.lock", wait=limits.REGISTRY_LOCK_SECONDS):
         for path in (place.server_key, place.next_server_key):
             for left in path.parent.glob(f".{path.name}.*.new"):
@@ -306,41 +305,10 @@ def _with_files(desk: Desk, issuer: IssuerKey, applied: Applied, named: tuple[Pa
     place = desk.place
     rotation = look(place)
     keys = (rotation.current,) if rotation.doors is None else rotation.doors.keys
-    rewritten: list[str] = []
-    left: list[tuple[str, str]] = []
-    for file in (place.client_file, place.engine_file, *named):
-        try:
-            if _rewrite(desk, issuer, keys, file):
-                rewritten.append(str(file))
-        except MissingFile:
-            continue  # it was moved away
-        except SecureIppError as error:
-            if file in named:
-                raise EnvironmentProblem(
-                    f"{file} does not name the server's keys of now: {error.message}",
-                    f"all else is done; {error.advice or 'name it again'}",
-                ) from None
-            left.append((str(file), error.message))
-    return Step(rotation, applied, tuple(rewritten), tuple(left))
-
-
-def _rewrite(desk: Desk, issuer: IssuerKey, keys: tuple[CurvePublicKey, ...], file: Path) -> bool:
-    """Whether there was something to change."""
-    from secure_ipp.keys.capability import read_capability
-
-    found = read_capability(file, now=0.0)
-    if found.cluster_id != desk.config().cluster_id:
-        raise UsageError(f"{file} is of another cluster", "move it away")
-    if found.server_keys == keys:
-        return False
-    opened = open_to_renew(file)
-    old = opened.capability
-    new = sign_capability(
-        issuer, keys=old.keys, cluster=old.cluster, cluster_id=old.cluster_id, role=old.role, name=old.name,
-        rights=old.rights, expires=old.expires, server_keys=keys, door=old.door, ssh=old.ssh,
+    done = rewrite_files(
+        desk, issuer, (place.client_file, place.engine_file), lambda found: {"server_keys": keys}, must=named
     )
-    write_private(file, opened.to_file(new), exclusive=False)
-    return True
+    return Step(rotation, applied, done.files, done.left)
 
 
 def facts(rotation: Rotation) -> dict[str, object]:

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 import secure_ipp as ipp
 from secure_ipp.cli import main
 from secure_ipp.cli.options import run_safely
-from secure_ipp.errors import CapabilityError, EnvironmentProblem, SecureIppError
+from secure_ipp.errors import CapabilityError, EnvironmentProblem, SecureIppError, UsageError
 from secure_ipp.keys.capability import load_capability, sign_capability
 from secure_ipp.keys.cluster_keys import init_cluster, load_issuer
 from secure_ipp.keys.places import ClusterPlace
@@ -119,10 +119,50 @@ def test_s22_nothing_in_the_package_runs_a_shell_or_evaluates_a_template() -> No
 
 
 @pytest.mark.parametrize("words", [("ipcluster", "start"), ("controller",)], ids=" ".join)
-def test_s25_no_command_offers_a_plain_door(home: Path, words: tuple[str, ...]) -> None:
+def test_s25_no_command_takes_curve_away(home: Path, words: tuple[str, ...]) -> None:
+    """Neither --no-curve nor an edited cluster.toml makes a port that is plain; nothing is started, nothing is made."""
+    place = ClusterPlace("default")
+    init_cluster(place, hosts=["127.0.0.1"], bind="127.0.0.1")
     done = command(*words, "--no-curve")
-    assert done.exit_code == 2 and "never" in done.output
-    assert list(home.iterdir()) == []
+    assert done.exit_code == 2 and "has Curve" in done.output and "keys init --no-curve" in done.output
+    place.config.write_text(place.config.read_text().replace("curve = true", "curve = false"))
+    for more in ((), ("--no-curve",), ("--curve",)):
+        done = command(*words, *more)
+        assert done.exit_code == 7 and "nothing listens on TCP without Curve" in done.output
+    assert not place.state_file.exists() and not place.log_dir.exists()
+
+
+@pytest.mark.parametrize("words", [("ipcluster", "start"), ("controller",)], ids=" ".join)
+@pytest.mark.parametrize("more", [(), ("--curve",), ("--ssh-door",)], ids=" ".join)
+def test_s25_nobody_gets_less_than_curve_without_saying_so(
+    home: Path, words: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    place = ClusterPlace("lab")
+    init_cluster(place, curve=False)
+    done = command(*words, *more, "--cluster", "lab")
+    assert done.exit_code == 2 and "ipcluster start --no-curve --cluster lab" in done.output
+    with pytest.raises(UsageError, match="made without Curve"):
+        ipp.Cluster(1, cluster="lab").start_cluster_sync()
+    assert not place.state_file.exists() and not place.log_dir.exists()
+
+
+def test_s25_a_cluster_without_curve_has_no_port_to_give(home: Path) -> None:
+    """In its files, in what the scheduler is told, and however it is started."""
+    from secure_ipp.cluster.doors import doors_for
+
+    place = ClusterPlace("lab")
+    config = init_cluster(place, curve=False).config
+    doors = doors_for(place, config, curve=False)
+    assert doors.client_endpoints() == doors.engine_endpoints() == []
+    assert doors.client_socket == str(place.client_door_socket())
+    assert Path(doors.client_socket).parent.stat().st_mode & 0o777 == 0o700
+    for given in ({"client_port": 5000}, {"engine_port": 5000}, {"bind": "*"}):
+        with pytest.raises(UsageError, match="nothing of it listens on TCP"):
+            doors_for(place, config, curve=False, **given)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="nothing listens on TCP"):
+            init_cluster(ClusterPlace("other"), curve=False, **given)  # type: ignore[arg-type]
+    for file in (place.client_file, place.engine_file):
+        assert not load_capability(file).tcp_doors
 
 
 def test_s25_a_signed_file_that_says_curve_false_is_refused(home: Path) -> None:
@@ -142,8 +182,10 @@ def test_s25_a_signed_file_that_says_curve_false_is_refused(home: Path) -> None:
     with pytest.raises(CapabilityError) as caught:
         ipp.Client(signed.as_dict())
     assert caught.value.code == "no-curve" and caught.value.advice
-    assert sign_capability  # what the owner's commands sign with offers no such choice
-    assert "curve" not in inspect.signature(sign_capability).parameters
+    said = ("cluster", "cluster_id", "role", "name", "rights", "expires", "door")
+    kept = {name: getattr(made, name) for name in said}
+    with pytest.raises(CapabilityError, match="a plain connection"):  # nor do the owner's commands sign such a file
+        sign_capability(issuer, keys=made.keys, server_keys=made.server_keys, curve=False, **kept)
 
 
 def test_s25_a_libzmq_without_curve_is_an_error_before_any_socket(
@@ -162,7 +204,7 @@ def test_s25_a_libzmq_without_curve_is_an_error_before_any_socket(
     assert command("secure-ipp", "doctor").exit_code == 7
 
 
-def test_s25_no_door_of_a_file_is_anything_but_tcp_with_a_server_key(home: Path) -> None:
+def test_s25_no_door_of_a_file_is_anything_but_tcp_with_curve_or_a_socket_without_it(home: Path) -> None:
     place = ClusterPlace("default")
     init_cluster(place, hosts=["127.0.0.1"], bind="127.0.0.1")
     plain = load_capability(place.client_file).as_dict()

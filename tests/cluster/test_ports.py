@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from secure_ipp.cluster.doors import endpoint
 from secure_ipp.cluster.ports import check_free
-from secure_ipp.cluster.start_secrets import endpoint
 from secure_ipp.errors import EnvironmentProblem
 
 

@@ -1,5 +1,6 @@
 """Capability files: what is accepted, and that everything else is one documented error that shows no secret."""
 
+import base64
 import copy
 import json
 import os
@@ -206,13 +207,112 @@ def test_a_later_format_says_which_version_is_needed():
     assert caught.value.code == "capability-version"
 
 
-def test_s25_a_cluster_without_curve_is_refused_by_name():
-    draft = msgspec.structs.replace(GOOD, curve=False)
+SOCKET = "ipc:///home/ada/.secure-ipp/lab/run/client.door"
+HOST_KEYS = tuple(f"SHA256:{letter * 42}A" for letter in "AB/")
+
+
+def signed_again(**changes):
+    """The issuer's own signature over what `sign_capability` would refuse."""
+    draft = msgspec.structs.replace(GOOD, **changes)
     message = fields.canonical(draft, without=frozenset({"secret_key", "signature"}))
-    signed = msgspec.structs.replace(draft, signature=fields.sign(ISSUER, "capability/1", message))
-    with pytest.raises(CapabilityError, match="without Curve") as caught:
-        parse_capability(signed.as_dict())
+    return msgspec.structs.replace(draft, signature=fields.sign(ISSUER, "capability/1", message)).as_dict()
+
+
+@pytest.mark.parametrize("doors", [GOOD.door, (SOCKET, "tcp://127.0.0.1:25001"), ("tcp://[::1]:1",)])
+def test_s25_a_plain_connection_over_tcp_is_refused_by_name(doors):
+    with pytest.raises(CapabilityError, match="a plain connection") as caught:
+        parse_capability(signed_again(curve=False, door=doors))
     assert caught.value.code == "no-curve"
+
+
+def test_s25_without_curve_there_are_sockets_and_nothing_else():
+    made = parse_capability(dump_capability(make(curve=False, door=(SOCKET,))))
+    assert (made.curve, made.tcp_doors, made.socket_doors) == (False, (), (SOCKET,))
+    with pytest.raises(CapabilityError, match="names none"):
+        parse_capability(signed_again(door=(SOCKET,)))
+
+
+def test_s25_beside_curve_sockets_are_doors_too():
+    made = parse_capability(dump_capability(make(door=(*GOOD.door, SOCKET))))
+    assert made.tcp_doors == GOOD.door and made.socket_doors == (SOCKET,)
+    assert make().socket_doors == ()
+
+
+def test_what_is_not_said_of_ssh_does_not_stand_in_the_file_nor_under_the_signature():
+    """So a file of an earlier time keeps its signature."""
+    assert not {"ssh_host_keys", "post_quantum"} & json.loads(dump_capability(GOOD)).keys()
+    assert b"post_quantum" not in fields.canonical(GOOD, without=frozenset())
+    made = make(ssh="ada@login.example", ssh_host_keys=HOST_KEYS, post_quantum=True)
+    read = parse_capability(dump_capability(made))
+    assert (read.ssh_host_keys, read.post_quantum) == (HOST_KEYS, True)
+    for field in ("ssh_host_keys", "post_quantum"):
+        plain = made.as_dict()
+        del plain[field]
+        with pytest.raises(CapabilityError, match="changed after"):
+            parse_capability(plain)
+
+
+@pytest.mark.parametrize("door", [
+    "ipc://relative", "ipc://", "ipc:///", "ipc:///a/", "ipc:////a", "ipc:///a//b", "ipc:///a/../b", "ipc:///..",
+    "ipc:///a/./b", "ipc:///a b", "ipc:///a\n", "ipc:///a\x00b", "ipc:///a\x1b[2J", "ipc:///a%h", "ipc:///a:b",
+    "ipc:///$HOME/x", "ipc:///a;x", "ipc:///`x`", "ipc:///~/x", "ipc:///\u00e4", "ipc://@abstract", "ipc:/a", "IPC:///a",
+    "ipc:///a?x", "ipc:///a*", "ipc:///'a'", 'ipc:///"a"', "ipc:///a\\b", "ipc:///" + "a" * 107, "unix:///a", "/a",
+])
+def test_s22_the_path_of_a_door_is_one_plain_path(door):
+    with pytest.raises(CapabilityError) as caught:
+        make(door=(*GOOD.door, door))
+    assert caught.value.advice and "\x1b" not in str(caught.value)
+
+
+def test_s22_a_path_may_be_as_long_as_a_socket_s():
+    assert make(door=(*GOOD.door, "ipc:///" + "a" * 106)).socket_doors
+
+
+@pytest.mark.parametrize("keys", [
+    ["SHA256:" + "A" * 42], ["SHA256:" + "A" * 44], ["SHA256:" + "A" * 43 + "="], ["SHA256:" + "A" * 42 + "B"],
+    ["MD5:" + "A" * 43], ["sha256:" + "A" * 43], ["SHA256:" + "A" * 42 + "\n"], [" SHA256:" + "A" * 43], "SHA256", None,
+    ["SHA256:" + "A" * 43] * 2, [f"SHA256:{'A' * 41}{chr(65 + n)}A" for n in range(limits.SSH_HOST_KEYS + 1)], [7],
+    ["SHA256:" + "A" * 41 + "-A"], ["-oProxyCommand=x"],
+])
+def test_s22_a_fingerprint_is_one_as_ssh_keygen_prints_it(keys):
+    with pytest.raises(CapabilityError):
+        parse_capability({**GOOD.as_dict(), "ssh_host_keys": keys})
+
+
+plain_text = st.text(alphabet=st.sampled_from([*"aZ09_.,+=@-/:%~ \\'\"$;\n\x00\u00e4"]), max_size=40)
+
+
+@settings(max_examples=300)
+@given(st.one_of(st.text(max_size=60), plain_text.map("ipc://".__add__), plain_text.map("ipc:///".__add__)))
+def test_any_text_is_a_door_or_no_door(text):
+    """What is one is a path that the system takes as it is written, and whose words no ssh option takes for others."""
+    try:
+        assert fields.check_door(text) == text
+    except ValueError:
+        return
+    if fields.is_socket_door(text):
+        path = fields.socket_path(text)
+        assert os.path.isabs(path) and os.path.normpath(path) == path and len(os.fsencode(path)) <= 107
+        assert not set(path) & set(" :%~\\'\"$;\n\x00") and path.isascii() and path.isprintable()
+
+
+of_bytes = st.binary(max_size=40).map(lambda raw: "SHA256:" + base64.b64encode(raw).decode())
+
+
+@given(st.one_of(st.text(max_size=60), of_bytes, of_bytes.map(lambda text: text.rstrip("="))))
+def test_any_text_is_a_fingerprint_or_none(text):
+    """What is one is 32 bytes, in their one spelling."""
+    try:
+        assert fields.check_host_key(text) == text
+    except ValueError:
+        return
+    raw = base64.b64decode(text.removeprefix("SHA256:") + "=", validate=True)
+    assert len(raw) == 32 and text == "SHA256:" + base64.b64encode(raw).decode().rstrip("=")
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_every_fingerprint_is_taken(raw):
+    assert fields.check_host_key("SHA256:" + base64.b64encode(raw).decode().rstrip("="))
 
 
 json_values = st.recursive(
@@ -292,7 +392,9 @@ def test_a_file_that_is_too_long_is_not_read(tmp_path):
         load_capability(path)
 
 
-@pytest.mark.parametrize("changes", [{"rights": ("root",)}, {"cluster": "X"}, {"door": ()}, {"ssh": "-x"}])
+@pytest.mark.parametrize(
+    "changes", [{"rights": ("root",)}, {"cluster": "X"}, {"door": ()}, {"ssh": "-x"}, {"curve": False}]
+)
 def test_nothing_is_signed_that_would_not_be_read(changes):
     with pytest.raises(CapabilityError):
         make(**changes)

@@ -25,6 +25,7 @@ from secure_ipp.keys.private_files import AlreadyThere
 from secure_ipp.keys.registry import Registry, RegistryError, change_registry
 from secure_ipp.keys.renewal import renew_by_answer, renew_in_place, rotate_holder
 from secure_ipp.keys.revoking import choose, identities, revoke
+from secure_ipp.keys.ways import make_ways
 from tests.keys.desks import files, names, new_desk
 
 NOW = 1_900_000_000.0
@@ -52,7 +53,8 @@ def take(desk: Desk, word: str, **options: Any) -> Any:
 
 def test_the_file_and_the_registry_say_the_same(desk: Desk, own: Path) -> None:
     issued = give(
-        desk, own / "ada.json", rights="task,observe", expires="7d", quotas="tasks=9", ssh="ada@gate.example:2222"
+        desk, own / "ada.json", rights="task,observe", expires="7d", quotas="tasks=9",
+        ways=make_ways(ssh="ada@gate.example:2222"),
     )
     registry, file = Registry.load(desk.place), load_capability(own / "ada.json", now=NOW)
     grant = registry.named("ada")
@@ -139,7 +141,7 @@ def test_when_in_doubt_the_file_stays(desk: Desk, own: Path, monkeypatch: pytest
 
 
 def test_renewing_changes_the_end_alone(desk: Desk, own: Path) -> None:
-    give(desk, own / "ada.json", expires="1d", quotas="tasks=9", ssh="ada@gate.example")
+    give(desk, own / "ada.json", expires="1d", quotas="tasks=9", ways=make_ways(ssh="ada@gate.example"))
     old = Registry.load(desk.place).named("ada")
     renewed = renew_in_place(desk, "ada", old.expires + 500, own / "ada.json", now=NOW)
     file = load_capability(own / "ada.json", now=NOW)

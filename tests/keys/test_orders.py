@@ -14,6 +14,7 @@ from secure_ipp.keys import fields
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.grants import Quotas
 from secure_ipp.keys.orders import make_order, parse_network, parse_quotas, parse_rights
+from secure_ipp.keys.ways import make_ways
 
 NOW = 1_900_000_000.0
 
@@ -27,7 +28,7 @@ def test_a_client_gets_the_least_unless_more_is_said() -> None:
     assert (one.role, one.rights, one.expires, one.tenancy, one.quotas) == (
         "client", ("task", "direct"), 0, "own", Quotas()
     )
-    assert (one.engines, one.joins, one.networks, one.ssh) == (0, 0, (), "")
+    assert (one.engines, one.joins, one.networks, one.ways) == (0, 0, (), make_ways())
     assert order(shared_engines=True).tenancy == "shared"
     assert order(shared_engines=False).tenancy == "own"
 
@@ -48,7 +49,7 @@ def test_an_engine_key_may_join_and_nothing_else() -> None:
     {"quotas": "tasks=0"}, {"quotas": "tasks"}, {"quotas": "tasks=1,tasks=2"}, {"quotas": "tasks=1k"},
     {"quotas": "x=1"},
     {"quotas": "bytes=-1"}, {"quotas": {"bytes": "1.5G"}}, {"quotas": "bytes=9999999999999999T"},
-    {"ssh": "a b"}, {"ssh": "-oProxyCommand=x"}, {"ssh": "u@h:99999"}, {"expires": "yesterday"},
+    {"expires": "yesterday"},
     {"expires": "2001-01-01"},
     {"networks": ["192.0.2.1/24"], "role": "engine"}, {"networks": ["home"], "role": "engine"},
 ])

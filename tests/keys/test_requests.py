@@ -35,6 +35,7 @@ from secure_ipp.keys.requests import (
     parse_request,
     read_request,
 )
+from secure_ipp.keys.ways import make_ways
 from tests.keys.desks import files, names, new_desk
 
 NOW = 1_900_000_000.0
@@ -287,7 +288,7 @@ def test_a_renewal_is_accepted_onto_the_old_file(desk: Desk, theirs: Path) -> No
     ask(theirs)
     grant_it(desk, theirs, expires="1d")
     old = accept(theirs / "ada.answer", theirs / "ada.json", now=NOW).capability
-    renew_by_answer(desk, "ada", int(NOW) + 10**6, theirs / "renewed", ssh="ada@gate.example", now=NOW)
+    renew_by_answer(desk, "ada", int(NOW) + 10**6, theirs / "renewed", ways=make_ways(ssh="ada@gate.example"), now=NOW)
     later = NOW + 2 * 86400  # its old end is past
     accepted = accept(theirs / "renewed", theirs / "ada.json", now=later)
     file = load_capability(theirs / "ada.json", now=later)
