@@ -13,7 +13,6 @@ from secure_ipp.tunnel.reach import Reached
 from secure_ipp.wire.failures import key_refused
 from secure_ipp.wire.intruder import try_door
 
-
 _HEAR_SECONDS = 1.0  # for the ssh server's own word to come in, once a try has failed
 _POLL_SECONDS = 0.05
 
