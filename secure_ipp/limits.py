@@ -193,3 +193,20 @@ LOCK_POLL_SECONDS = 0.02  # between two tries of a lock that another process hol
 REGISTRY_BYTES = 64 * MIB  # the registry file of 65,536 grants and as many retired keys is smaller
 IN_FORCE_SECONDS = 10.0  # a change of the registry is confirmed by the running controller within, restarts included
 REGISTRY_LOCK_SECONDS = 30.0  # waited for other processes that change the registry, each IN_FORCE_SECONDS at most
+
+# --- the paramiko back end -------------------------------------------------------------------------
+SSH_HOPS = 8  # ssh servers that one route leads through
+SSH_KEYS_TRIED = 4  # keys that one login offers; servers shut out after six
+SSH_QUESTIONS = 8  # prompts of one keyboard-interactive login
+SSH_HOST_KEY_KINDS = 3  # connections made to find the one kind of host key that a file vouches for
+SSH_ALIVE_SECONDS = 5.0  # a server that says nothing for so long is asked
+SSH_SILENT_SECONDS = 15.0  # and after so long the connection is given up
+SSH_WATCH_SECONDS = 0.5  # how often that is looked at
+SSH_CHANNEL_SECONDS = 10.0  # a server answers the wish for a channel within
+SSH_CHANNELS = 1024  # connections through one forward at a time
+SSH_PACKET_BYTES = 256 * KIB  # longest packet that is taken from a server; OpenSSH's own bound
+SSH_CHANNEL_PACKET_BYTES = 128 * KIB  # of one channel's data in a packet
+SSH_CHANNEL_WINDOW_BYTES = 8 * MIB  # sent by the server on one channel and not yet taken by its reader
+SSH_READ_BYTES = 256 * KIB  # read from a socket at a time
+SSH_FILE_BYTES = 16 * MIB  # of a known_hosts file or a configuration
+SSH_LINE_BYTES = 64 * KIB  # of a line in one

@@ -278,8 +278,8 @@ class User:
 
     def alias(self, name: str, server: Server, *lines: str) -> str:
         """The stanza that calls a server `name`; for `configure`."""
-        stanza = [f"Host {name}", f"    HostName {server.host}", f"    Port {server.port}", *(f"    {x}" for x in lines)]
-        return "\n".join(stanza) + "\n"
+        settings = (f"HostName {server.host}", f"Port {server.port}", *lines)
+        return f"Host {name}\n" + "".join(f"    {setting}\n" for setting in settings)
 
     def knows(self, server: Server, *, kind: str = "", key: str = "", marker: str = "", plain: bool = True,
               name: str = "") -> None:

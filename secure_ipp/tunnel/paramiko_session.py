@@ -1,0 +1,264 @@
+"""An SSH connection by paramiko, as strict as we need it.
+
+Laws: the host's key is judged at every key exchange, before anything but the exchange itself was sent; the
+algorithms are a short list; a channel goes to one target, its window is enforced, and how the server refused it is
+kept in the server's words; nothing that the server asks of us is granted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from paramiko import common
+from paramiko.channel import Channel
+from paramiko.message import Message
+from paramiko.ssh_exception import IncompatiblePeer, SSHException
+from paramiko.transport import Transport
+
+from secure_ipp import limits
+from secure_ipp.errors import PolicyError
+from secure_ipp.keys.strict_json import shown
+from secure_ipp.tunnel.paramiko_stream import Stream
+
+POST_QUANTUM = ("mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com")
+_EXCHANGES = (*POST_QUANTUM, "curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256",
+              "ecdh-sha2-nistp384", "ecdh-sha2-nistp521", "diffie-hellman-group16-sha512",
+              "diffie-hellman-group-exchange-sha256", "diffie-hellman-group14-sha256")
+_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
+_MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
+_HOST_KEYS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512",
+              "rsa-sha2-256")
+_QUIET = "secure_ipp.tunnel.paramiko"
+logging.getLogger(_QUIET).setLevel(logging.CRITICAL + 1)  # what matters is raised; the rest is a server's to write
+
+Target = tuple[str, int]
+
+
+def kind_of_algorithm(name: str) -> str:
+    """The kind of key that a host key algorithm uses."""
+    return "ssh-rsa" if name.startswith("rsa-sha2-") else name
+
+
+class ForwardChannel(Channel):  # type: ignore[misc]
+    """A channel whose window binds the server."""
+
+    def _feed(self, message: Any) -> None:
+        data = message.get_binary()
+        if len(self.in_buffer) + len(data) > limits.SSH_CHANNEL_WINDOW_BYTES:
+            raise SSHException("the server sends more than it may")
+        self.in_buffer.feed(data)
+
+    def _feed_extended(self, message: Any) -> None:
+        raise SSHException("the server sends what no forwarded connection has")
+
+    def await_close(self) -> None:
+        """Wait until both sides have closed it, or the connection has ended."""
+        with self.lock:
+            while not self.closed:
+                self.out_buffer_cv.wait()
+
+
+class ChannelRefused(Exception):
+    """The server opened no channel; the text is its own."""
+
+
+class Session(Transport):  # type: ignore[misc]
+    """One connection.
+
+    Args:
+        connection: a connected socket, or a channel of another session.
+        judge: is given the host's key, and raises if it is not to be used.
+        kinds: of host keys to ask for first.
+        without: kinds of host keys not to ask for.
+        post_quantum: agree to such key exchanges only.
+
+    Attributes:
+        exchange: name of the key exchange agreed on.
+        offered: key exchanges that the server offers.
+        ended: set when the connection has ended, for whatever reason.
+        refused: the server's words when it last opened no channel.
+        goodbye: the server's words when it ended the connection.
+        verdict: what `judge` raised.
+    """
+
+    def __init__(self, connection: Any, judge: Callable[[bytes], object], kinds: tuple[str, ...] = (),
+                 without: frozenset[str] = frozenset(), post_quantum: bool = False) -> None:
+        super().__init__(connection, default_window_size=limits.SSH_CHANNEL_WINDOW_BYTES,
+                         default_max_packet_size=limits.SSH_CHANNEL_PACKET_BYTES, packetizer_class=Stream)
+        self.set_log_channel(_QUIET)
+        self._judge = judge
+        self.exchange = ""
+        self.offered: tuple[str, ...] = ()
+        self.ended = threading.Event()
+        self.refused = ""
+        self.goodbye = ""
+        self.verdict: PolicyError | None = None
+        self._kex_info = dict(Transport._kex_info)
+        if "curve25519-sha256@libssh.org" in self._kex_info:  # the same under its later name (RFC 8731)
+            self._kex_info["curve25519-sha256"] = self._kex_info["curve25519-sha256@libssh.org"]
+        exchanges = [name for name in _EXCHANGES if name in self._kex_info]
+        self._preferred_kex = tuple(name for name in exchanges if not post_quantum or name in POST_QUANTUM)
+        self._preferred_ciphers = tuple(name for name in _CIPHERS if name in self._cipher_info)
+        self._preferred_macs = _MACS
+        wanted = [name for name in _HOST_KEYS if kind_of_algorithm(name) not in without]
+        self._preferred_keys = tuple(sorted(wanted, key=lambda name: kind_of_algorithm(name) not in kinds))
+        self._failures: dict[int, str] = {}
+        self._given_up: set[int] = set()
+        self._channel_handler_table: dict[int, Any] = {
+            **Transport._channel_handler_table, common.MSG_CHANNEL_DATA: ForwardChannel._feed,
+            common.MSG_CHANNEL_EXTENDED_DATA: ForwardChannel._feed_extended,
+        }
+
+    # --- the beginning ---
+
+    @property
+    def can_be_post_quantum(self) -> bool:
+        """Whether this paramiko has such a key exchange."""
+        return any(name in POST_QUANTUM for name in self._kex_info)
+
+    def greet(self, until: float) -> None:
+        """Exchange keys; the host's has then been judged.
+
+        Raises:
+            PolicyError: what `judge` raised.
+            IncompatiblePeer: no algorithm in common.
+            SSHException, EOFError, OSError: it came to nothing.
+            TimeoutError: not in time.
+        """
+        if not self._preferred_kex or not self._preferred_keys:
+            raise IncompatiblePeer("no algorithm is left")
+        left = max(until - time.monotonic(), 0.01)
+        self.banner_timeout = self.handshake_timeout = self.auth_timeout = left
+        try:
+            self.start_client(timeout=left)
+        except (SSHException, EOFError, OSError):
+            if self.verdict is not None:
+                raise self.verdict from None
+            raise
+        if not self.initial_kex_done:
+            raise TimeoutError
+        self.packetizer.ask = self._ask_alive
+
+    def _verify_key(self, host_key: bytes, signature: bytes) -> None:
+        before = self.host_key
+        super()._verify_key(host_key, signature)
+        blob = self.host_key.asbytes()
+        if before is not None and before.asbytes() != blob:
+            raise SSHException("the host has another key than before")
+        try:
+            self._judge(blob)
+        except PolicyError as error:
+            self.verdict = error
+            raise SSHException("the host's key was refused") from None
+
+    def _really_parse_kex_init(self, message: Any, ignore_first_byte: bool = False) -> Any:
+        parsed = super()._really_parse_kex_init(message, ignore_first_byte)
+        if not ignore_first_byte:
+            self.offered = tuple(name for name in parsed["kex_algo_list"] if not name.startswith(("ext-", "kex-")))
+        return parsed
+
+    def _parse_kex_init(self, message: Any) -> None:
+        super()._parse_kex_init(message)
+        self.exchange = next(name for name in self._preferred_kex if name in self.offered)  # RFC 4253, section 7.1
+
+    # --- its life ---
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self.ended.set()
+
+    def get_exception(self) -> Exception | None:
+        """What ended the connection, or the last request: of the kinds that paramiko raises on purpose."""
+        error: Exception | None = super().get_exception()
+        if error is None or isinstance(error, (SSHException, EOFError, OSError)):
+            return error
+        return SSHException(f"the server sent what cannot be read ({type(error).__name__})")
+
+    def _ask_alive(self) -> None:
+        message = Message()
+        message.add_byte(common.cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)  # whatever the answer, it is one
+        self._send_message(message)
+
+    def silent_for(self) -> float:
+        """Seconds since anything came."""
+        return time.monotonic() - float(self.packetizer.heard)
+
+    def _parse_disconnect(self, message: Any) -> None:
+        message.get_int()
+        self.goodbye = shown(message.get_string().decode("utf-8", "replace"))
+
+    # --- channels ---
+
+    def open_forward(self, target: Target, seconds: float) -> ForwardChannel:
+        """A channel to a target as the server sees it: host and port, or the path of a Unix socket and 0.
+
+        Raises:
+            ChannelRefused: the server would not, or did not answer in time.
+        """
+        path = target[0] if target[1] == 0 else ""
+        message = Message()
+        message.add_byte(common.cMSG_CHANNEL_OPEN)
+        message.add_string("direct-streamlocal@openssh.com" if path else "direct-tcpip")
+        with self.lock:
+            number = self._next_channel()
+            for field in (number, limits.SSH_CHANNEL_WINDOW_BYTES, limits.SSH_CHANNEL_PACKET_BYTES):
+                message.add_int(field)
+            message.add_string(target[0])
+            if not path:
+                message.add_int(target[1])
+            message.add_string("" if path else "127.0.0.1")  # where the connection comes from; with a path, reserved
+            message.add_int(0)
+            channel = ForwardChannel(number)
+            channel._set_transport(self)
+            channel._set_window(limits.SSH_CHANNEL_WINDOW_BYTES, limits.SSH_CHANNEL_PACKET_BYTES)
+            self._channels.put(number, channel)
+            self.channel_events[number] = answered = threading.Event()
+            self.channels_seen[number] = True
+        self._send_user_message(message)
+        until = time.monotonic() + seconds
+        while not answered.wait(0.1) and self.active and time.monotonic() < until:
+            pass
+        return self._answer(number, channel)
+
+    def _answer(self, number: int, channel: ForwardChannel) -> ForwardChannel:
+        with self.lock:
+            said = self._failures.pop(number, None)
+            if said is None and not channel.active and self.active:
+                self._given_up.add(number)  # should it come yet, it is closed at once
+                said = "no answer in time"
+        if said is not None:
+            self.refused = said
+            raise ChannelRefused(said)
+        if not channel.active or not self.active:
+            raise ChannelRefused("the connection has ended")
+        return channel
+
+    def _parse_channel_open_success(self, message: Any) -> None:
+        number = message.get_int()
+        message.rewind()
+        super()._parse_channel_open_success(message)
+        if number in self._given_up:
+            self._given_up.discard(number)
+            channel = self._channels.get(number)
+            if channel is not None:
+                channel.close()
+
+    def _parse_channel_open_failure(self, message: Any) -> None:
+        number = message.get_int()
+        message.get_int()
+        said = shown(message.get_string().decode("utf-8", "replace")) or "open failed"
+        with self.lock:
+            self._given_up.discard(number)
+            self._channels.delete(number)
+            answered = self.channel_events.pop(number, None)
+            if answered is not None:
+                self._failures[number] = said
+                answered.set()
