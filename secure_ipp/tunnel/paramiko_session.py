@@ -36,6 +36,9 @@ _QUIET = "secure_ipp.tunnel.paramiko"
 logging.getLogger(_QUIET).setLevel(logging.CRITICAL + 1)  # what matters is raised; the rest is a server's to write
 
 Target = tuple[str, int]
+_REASONS = {  # RFC 4254, 5.1, in OpenSSH's words
+    1: "administratively prohibited", 2: "connect failed", 3: "unknown channel type", 4: "resource shortage",
+}
 
 
 def kind_of_algorithm(name: str) -> str:
@@ -253,8 +256,8 @@ class Session(Transport):  # type: ignore[misc]
 
     def _parse_channel_open_failure(self, message: Any) -> None:
         number = message.get_int()
-        message.get_int()
-        said = shown(message.get_string().decode("utf-8", "replace")) or "open failed"
+        reason = _REASONS.get(message.get_int(), "refused")
+        said = f"{reason}: {shown(message.get_string().decode('utf-8', 'replace'))}"
         with self.lock:
             self._given_up.discard(number)
             self._channels.delete(number)
