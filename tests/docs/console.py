@@ -88,6 +88,7 @@ class Page:
 
     root: Path
     known: dict[str, str] = field(default_factory=dict)
+    more: dict[str, str] = field(default_factory=dict)  # in the environment of its commands
 
     def run(self, step: Step) -> None:
         """Run one command and look for what it should write.
@@ -131,7 +132,7 @@ class Page:
         return {
             **inherited, running.MARKER: os.environ[running.MARKER], "HOME": str(home), "PAGE_HOSTS": str(self.root),
             "SECURE_IPP_HOME": str(home / ".secure-ipp"), "PATH": f"{self.root / 'bin'}:{os.environ['PATH']}",
-            "USER": home.name, "LOGNAME": home.name,
+            "USER": home.name, "LOGNAME": home.name, **self.more,
         }
 
     def install(self) -> None:

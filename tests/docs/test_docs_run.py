@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import running
 from tests.docs.console import BLOCK, Page, Step, steps_of
+from tests.tunnel.sshd import Server, User
 
 DOCS = running.ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if BLOCK.search(path.read_text()))
 
 
+@pytest.fixture
+def login_node() -> Iterator[Path]:
+    """The ssh configuration of everybody on a page that has a login.example.org."""
+    user = User()
+    with Server(authorized=[user.public_key]) as server:
+        user.configure(user.alias("login.example.org", server))
+        yield user.config
+
+
 @pytest.mark.live
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_does_what_it_says(name: str) -> None:
+def test_a_page_does_what_it_says(name: str, request: pytest.FixtureRequest) -> None:
     page = Page(running.short_directory())
     page.install()
+    if "login.example.org" in (DOCS / name).read_text():
+        page.more["SECURE_IPP_SSH_CONFIG"] = str(request.getfixturevalue("login_node"))
     try:
         for step in steps_of((DOCS / name).read_text()):
             page.run(step)
@@ -31,7 +44,7 @@ def test_a_page_does_what_it_says(name: str) -> None:
 
 
 def test_the_walk_throughs_are_there() -> None:
-    assert {"operators-guide.md", "collaborators.md"} <= set(PAGES)
+    assert {"operators-guide.md", "collaborators.md", "tunnels.md"} <= set(PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)
