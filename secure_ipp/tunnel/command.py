@@ -108,8 +108,13 @@ def master(plan: Plan, seconds: float, *, only: str | None = None, password: boo
     ]
 
 
-def look(plan: Plan, seconds: float) -> list[str]:
+def look(plan: Plan, seconds: float, *, kind: str = "") -> list[str]:
     """Have ssh show the host key that it accepts by the user's own lists, and log in by no method at all.
+
+    Args:
+        plan: see there.
+        seconds: to connect.
+        kind: the only kind of host key that the server is to show, if not empty.
 
     It speaks at its usual level: a server can put words of its own into the lines of a higher one before its key was
     verified, and these decide.
@@ -117,7 +122,7 @@ def look(plan: Plan, seconds: float) -> list[str]:
     return [
         plan.program, *_config(plan.config), "-N", "-T",
         *_options("LogLevel=INFO", "VisualHostKey=yes", "PreferredAuthentications=none", *_ALONE,
-                  *_host(plan, seconds, False)), *_end(plan),
+                  *_of_kind(plan, kind), *_host(plan, seconds, False)), *_end(plan),
     ]
 
 
@@ -149,8 +154,9 @@ def proxy_command(plan: Plan, seconds: float) -> str:
         if command:
             options += [f"ProxyCommand={command}", "ProxyUseFdpass=no"]
         words = [
-            "env", f"SSH_ASKPASS={safe(plan.hop_asks)}", *plan.ward, "0", plan.program, *_config(plan.config), "-v", "-T", "-E",
-            str(safe(plan.hop_log(number))), *_options(*options), *_login(check_route(hop)),
+            "env", f"SSH_ASKPASS={safe(plan.hop_asks)}", *plan.ward, "0",
+            plan.program, *_config(plan.config), "-v", "-T", "-E", str(safe(plan.hop_log(number))),
+            *_options(*options), *_login(check_route(hop)),
         ]
         # ssh replaces the two of the last hop's target, in each nesting its own
         command = f"{shlex.join(words).replace('%', '%%')} -W '[%h]:%p' -- {shlex.quote(hop.host)}"
@@ -191,12 +197,15 @@ def _strict(settings: Settings, seconds: float, password: bool) -> list[str]:
 
 def _private_list(plan: Plan, kind: str) -> list[str]:
     options = [f'UserKnownHostsFile="{safe(plan.only_known)}"', "GlobalKnownHostsFile=/dev/null"]
-    algorithms = plan.settings.host_key_algorithms(kind)
-    if algorithms:
-        options.append(f"HostKeyAlgorithms={algorithms}")
+    options += _of_kind(plan, kind)
     if "knownhostscommand" in plan.settings.words:
         options.append("KnownHostsCommand=none")
     return options
+
+
+def _of_kind(plan: Plan, kind: str) -> list[str]:
+    algorithms = plan.settings.host_key_algorithms(kind)
+    return [f"HostKeyAlgorithms={algorithms}"] if algorithms else []
 
 
 def _end(plan: Plan) -> list[str]:

@@ -27,11 +27,12 @@ from secure_ipp import limits
 from secure_ipp.errors import SecureIppError, UsageError
 from secure_ipp.tunnel import command, failures, words
 from secure_ipp.tunnel.answers import Answers
-from secure_ipp.tunnel.interface import Asker, Facts, Order
+from secure_ipp.tunnel.interface import Asker, BackendName, Facts, Order
 from secure_ipp.tunnel.route import Route
 from secure_ipp.tunnel.settings import Settings, check_route
 from secure_ipp.tunnel.ssh_process import WARD, SshProcess
 
+_KINDS = ("ED25519", "ECDSA", "RSA")
 _KnownBy = Literal["known_hosts", "file", "accepted"]
 
 
@@ -43,7 +44,7 @@ class OpenSsh:
         asker: who may know passwords and passphrases.
     """
 
-    name: Literal["openssh"] = "openssh"
+    name: BackendName = "openssh"
 
     def __init__(self, order: Order, asker: Asker) -> None:
         self._order = order
@@ -124,11 +125,27 @@ class OpenSsh:
             return self._forward(Facts(key, self._exchange(until), "accepted" if asked else "known_hosts"), until)
         if self._asked is None or self._passed:
             raise self._failure(plan, until)
-        kind, key = self._asked
-        if key not in order.fingerprints:
-            raise words.unknown(self._where, key, vouched=bool(order.fingerprints))
+        kind, key = self._vouched(plan, *self._asked, until)
         self._only(plan, key, kind, "file", until)
         return self._forward(Facts(key, self._exchange(until), "file"), until)
+
+    def _vouched(self, plan: command.Plan, kind: str, key: str, until: float) -> tuple[str, str]:
+        """A key of the server's that the user's lists do not know and the connection file vouches for.
+
+        A server has keys of several kinds, and shows the one that this ssh likes best.
+        """
+        fingerprints = self._order.fingerprints
+        kinds = [other for other in _KINDS if other != kind and plan.settings.host_key_algorithms(other)]
+        self._lets_pass = lambda shown: False
+        shown = kind, key
+        while fingerprints and shown[1] not in fingerprints and kinds:
+            process = self._start(command.look(plan, until - time.monotonic(), kind=kinds.pop(0)), plan)
+            process.wait(until, lambda: self._asked is not None)
+            process.end()
+            shown = self._asked or shown
+        if shown[1] not in fingerprints:
+            raise words.unknown(self._where, key, vouched=bool(fingerprints))
+        return shown
 
     def _see_pinned(self, plan: command.Plan, until: float) -> tuple[str, _KnownBy]:
         """The kind of the pinned key, and who vouches for it now; another key, or nobody, is an error."""
