@@ -210,3 +210,17 @@ SSH_CHANNEL_WINDOW_BYTES = 8 * MIB  # sent by the server on one channel and not 
 SSH_READ_BYTES = 256 * KIB  # read from a socket at a time
 SSH_FILE_BYTES = 16 * MIB  # of a known_hosts file or a configuration
 SSH_LINE_BYTES = 64 * KIB  # of a line in one
+
+# --- the openssh back end ----------------------------------------------------------------------------
+SSH_CONNECT_SECONDS = 60  # to connect and to hear the server's greeting, at most; the user's timeout is shorter
+SSH_CONFIG_BYTES = 256 * KIB  # of what ssh makes of the user's configuration; it is some 5 KiB
+SSH_WORDS_BYTES = 2 * KIB  # of one line of ssh's that is looked at; the longest that matter have a list of algorithms
+SSH_LOG_BYTES = 64 * KIB  # of what ssh at a jump host has said
+SSH_TOLD_CHARS = 300  # of ssh's own words in a message
+SSH_PATH_BYTES = 80  # of a tunnel's directory: ssh adds up to 21 bytes to the name of a socket in it
+SSH_COMMAND_SECONDS = 10.0  # for ssh to tell its configuration, and to add a forward
+SSH_END_SECONDS = 1.0  # for ssh to go when asked, then it is killed
+SSH_WORDS_SECONDS = 1.0  # for ssh's words about a login that stands to be read
+SSH_POLL_SECONDS = 0.02  # between two looks for the socket of a login under way
+SSH_PROMPT_BYTES = 4 * KIB  # a question of ssh's
+SSH_ANSWER_BYTES = 4 * KIB  # and its answer: PASSPHRASE_CHARS in any alphabet

@@ -16,7 +16,7 @@ ONLY_IN = {
     "os.fork": ("engine/", "cluster/"),
     "os.system": (),
     "os.popen": (),
-    "os.execv": ("engine/", "cluster/"),
+    "os.execv": ("engine/", "cluster/", "tunnel/"),
     "os.execve": ("engine/", "cluster/"),
     "subprocess.getoutput": (),
 }

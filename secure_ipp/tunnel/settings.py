@@ -1,0 +1,105 @@
+"""What ssh makes of the user's configuration, as ``ssh -G`` tells it, and the hops of a ProxyJump.  Pure.
+
+Laws: every host, user and port that comes out was checked by the rules of names (S22), whatever the configuration
+says; a jump that spells none of these is an error, never passed on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from secure_ipp import limits
+from secure_ipp.errors import UsageError
+from secure_ipp.keys.names import check_host
+from secure_ipp.keys.strict_json import shown
+from secure_ipp.tunnel.route import Route
+
+# wider than in a connection file: these are the user's own words, and sites have users such as name@realm
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}", re.ASCII)
+_JUMP = re.compile(r"(?:ssh://)?(?:(.*)@)?(?:\[([^\[\]]*)\]|([^\[\]:@]*))(?::([1-9][0-9]{0,4}))?", re.ASCII)
+_KINDS = {"ED25519": "ssh-ed25519", "RSA": "rsa", "ECDSA": "ecdsa-", "ED25519-SK": "sk-ssh-ed25519",
+          "ECDSA-SK": "sk-ecdsa-", "DSA": "ssh-dss"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Words of ``ssh -G``.
+
+    Attributes:
+        words: each option, in lower case, with its value; an option that is not among them may be one that this ssh
+            does not know.
+    """
+
+    words: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From its output; of several lines of one option the first counts."""
+        words: dict[str, str] = {}
+        for line in text.splitlines():
+            option, _, value = line.strip().partition(" ")
+            words.setdefault(option.lower(), value.strip())
+        return cls(words)
+
+    @property
+    def jumps(self) -> tuple[Route, ...]:
+        """The hops of the ProxyJump, in the order in which they are passed.
+
+        Raises:
+            UsageError: one is not ``[user@]host[:port]``.
+        """
+        value = self.words.get("proxyjump", "none")
+        return () if value.lower() == "none" else tuple(parse_jump(part) for part in value.split(","))
+
+    def host_key_algorithms(self, kind: str) -> str:
+        """Those that the user's ssh takes and that prove a plain host key of this kind, as an option's value.
+
+        Args:
+            kind: as ssh calls it for people: "ED25519", "RSA", "ECDSA", ...
+        """
+        begins = _KINDS.get(kind.removesuffix("-CERT"))
+        if begins is None:
+            return ""
+        beginnings = ("ssh-rsa", "rsa-sha2-") if begins == "rsa" else (begins,)
+        every = self.words.get("hostkeyalgorithms", "").split(",")
+        return ",".join(name for name in every if name.startswith(beginnings) and "-cert-" not in name)
+
+
+def parse_jump(text: str) -> Route:
+    """One hop of a ProxyJump.
+
+    Raises:
+        UsageError: it is not ``[user@]host[:port]`` with an IPv6 address in brackets.
+    """
+    match = _JUMP.fullmatch(text)
+    if match is None:
+        raise _not_a_hop(text)
+    hop = Route(match[2] or match[3] or "", match[1] or "", int(match[4] or 0))
+    try:
+        return check_route(hop)
+    except UsageError:
+        raise _not_a_hop(text) from None
+
+
+def check_route(route: Route) -> Route:
+    """The route, unchanged, if its parts can stand in a command line.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    check_host(route.host)
+    if route.user and not _USER.fullmatch(route.user):
+        raise UsageError(f"{shown(route.user, limits.NAME_CHARS)!r} is no user to log in as", "say user@host:port")
+    if not 0 <= route.port <= 65535:
+        raise UsageError(f"{route.port} is no port", "say user@host:port")
+    return route
+
+
+def _not_a_hop(text: str) -> UsageError:
+    return UsageError(
+        f"the ProxyJump {shown(text, 80)!r} of your ssh configuration is no [user@]host[:port]",
+        "correct it, or use ProxyCommand in its place",
+    )
