@@ -62,11 +62,14 @@ class OpenSsh:
         """See `interface.Backend`."""
         try:
             return self._connect(until)
-        except (UsageError, OSError) as error:
+        except UsageError as error:
             self.close()
-            message = error.message if isinstance(error, SecureIppError) else f"ssh cannot be run: {error}"
-            advice = error.advice if isinstance(error, SecureIppError) else "see whether ssh works on this machine"
-            raise failures.NoSsh(message, advice) from error
+            raise failures.NoSsh(error.message, error.advice) from error
+        except OSError as error:
+            self.close()
+            if isinstance(error, SecureIppError):  # one that is out of time is both
+                raise
+            raise failures.NoSsh(f"ssh cannot be run: {error}", "see whether ssh works on this machine") from error
         except BaseException:
             self.close()
             raise

@@ -36,6 +36,7 @@ _QUIET = "secure_ipp.tunnel.paramiko"
 logging.getLogger(_QUIET).setLevel(logging.CRITICAL + 1)  # what matters is raised; the rest is a server's to write
 
 Target = tuple[str, int]
+_ON_PURPOSE: tuple[type[Exception], ...] = (SSHException, EOFError, OSError)
 _REASONS = {  # RFC 4254, 5.1, in OpenSSH's words
     1: "administratively prohibited", 2: "connect failed", 3: "unknown channel type", 4: "resource shortage",
 }
@@ -179,7 +180,7 @@ class Session(Transport):  # type: ignore[misc]
     def get_exception(self) -> Exception | None:
         """What ended the connection, or the last request: of the kinds that paramiko raises on purpose."""
         error: Exception | None = super().get_exception()
-        if error is None or isinstance(error, (SSHException, EOFError, OSError)):
+        if error is None or isinstance(error, _ON_PURPOSE):
             return error
         return SSHException(f"the server sent what cannot be read ({type(error).__name__})")
 
