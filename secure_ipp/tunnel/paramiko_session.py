@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from paramiko import common
 from paramiko.channel import Channel
@@ -179,10 +179,11 @@ class Session(Transport):  # type: ignore[misc]
 
     def get_exception(self) -> Exception | None:
         """What ended the connection, or the last request: of the kinds that paramiko raises on purpose."""
-        error = cast("Exception | None", super().get_exception())
+        error: Exception | None = super().get_exception()
         if error is None or isinstance(error, _ON_PURPOSE):
             return error
-        return SSHException(f"the server sent what cannot be read ({type(error).__name__})")
+        unreadable: Exception = SSHException(f"the server sent what cannot be read ({type(error).__name__})")
+        return unreadable
 
     def _ask_alive(self) -> None:
         message = Message()
