@@ -7,14 +7,18 @@ somebody else changed meanwhile is not overwritten.
 
 from __future__ import annotations
 
-from secure_ipp.errors import UsageError
-from secure_ipp.keys.capability import sign_capability
+from dataclasses import replace
+
+from secure_ipp.errors import SecureIppError, UsageError
+from secure_ipp.keys.capability import read_capability, sign_capability
+from secure_ipp.keys.config import ClusterConfig
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.desk import Applied, Desk, check_free, read_file
 from secure_ipp.keys.grants import Grant, sign_again
 from secure_ipp.keys.holder import HolderKey
 from secure_ipp.keys.issuer import IssuerKey
 from secure_ipp.keys.issuing import Issued, file_values
+from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import Path
 from secure_ipp.keys.recipients import RecipientPublicKey
 from secure_ipp.keys.registry import Registry
@@ -83,9 +87,26 @@ def rotate_holder(
     old, issuer, config, keys = grant_of(desk, word), desk.issuer(), desk.config(), KeyPair.generate()
     signing_key = HolderKey.of(keys.secret).public() if old.role == "client" else None
     new = sign_again(issuer, config.cluster_id, old, now=now, key=keys.public, signing_key=signing_key)
-    values = file_values(desk.place, config, new, ways)
+    values = file_values(desk.place, config, new, _as_before(desk.place, config, old, ways))
     data = new_file(sign_capability(issuer, keys=keys, **values), to)
     return _publish(desk, issuer, old, new, out, data, over=None)
+
+
+def _as_before(place: ClusterPlace, config: ClusterConfig, old: Grant, ways: Ways) -> Ways:
+    """A new key for one of the owner's two files: it names the door for ssh if the old file does, and nothing was said.
+
+    Files of others are elsewhere; of them that has to be said.
+    """
+    if ways.door is not None or not config.ssh_door:
+        return ways
+    for file in (place.client_file, place.engine_file):
+        try:
+            found = read_capability(file, now=0.0)
+        except SecureIppError:
+            continue  # it was moved away, or is damaged: then there is nothing to be like
+        if found.public_key == old.key and found.socket_doors:
+            return replace(ways, door=True)
+    return ways
 
 
 def rotate_by_request(

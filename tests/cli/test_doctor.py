@@ -90,7 +90,7 @@ def test_all_checks_have_their_words(place: ClusterPlace) -> None:
         "python", "libraries", "extras", "curve", "cipher", "commands", "ipyparallel", "system", "system", "cores",
         "ptrace", "clock", "keyring", "files", "modes", "clock", "ports", "gate", "processes", "separation",
     ]  # fmt: skip
-    assert [name for name, _ in doctor_file.Examination("x").checks()] == ["file", "rights", "door", "session"]
+    assert [name for name, _ in doctor_file.Examination("x").checks()] == ["file", "rights", "door", "ssh", "session"]
     found = checks.ask_all(asked)
     assert {finding.check for finding in found} <= {name for name, _ in asked}
     assert not [finding for finding in found if "could not be checked" in finding.text]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
+from secure_ipp.cluster import supervisor
 from secure_ipp.cluster.doors import Doors, check_curve, doors_for
 from secure_ipp.cluster.start_secrets import StartSecrets, scheduler_bootstrap
 from secure_ipp.errors import UsageError
@@ -67,6 +69,18 @@ def test_s25_what_is_said_must_be_so(place: ClusterPlace, has: bool) -> None:
         with pytest.raises(UsageError) as caught:
             ask()
         assert caught.value.code == "no-curve" and "--no-curve" in caught.value.advice
+
+
+def test_s25_sockets_that_a_killed_controller_left_are_removed(place: ClusterPlace) -> None:
+    """And nothing else of the directory."""
+    init_cluster(place, curve=False)
+    before = sorted(place.runtime_dir().iterdir())
+    for path in sockets(place):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(path)
+    supervisor._remove_doors(place)
+    supervisor._remove_doors(place)
+    assert sorted(place.runtime_dir().iterdir()) == before
 
 
 def test_two_doors_have_two_ports(place: ClusterPlace) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from secure_ipp.cluster import state, throwaway
+from secure_ipp.cluster import launch, state, throwaway
+from secure_ipp.cluster.cluster import Cluster
 from secure_ipp.errors import UsageError
+from secure_ipp.keys.capability import load_capability
 from secure_ipp.keys.places import ClusterPlace
 
 
@@ -43,3 +46,35 @@ def test_no_other_directory_is_ever_removed(tmp_path: Path) -> None:
     for path in (target, link):
         with pytest.raises(UsageError):
             throwaway.remove(path)
+
+
+@pytest.mark.parametrize("curve", [True, False])
+def test_throw_away_keys_have_the_doors_that_were_asked_for(
+    curve: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    place = throwaway.make(ssh_door=True, curve=curve)
+    for file in (place.client_file, place.engine_file):
+        made = load_capability(file)
+        assert len(made.socket_doors) == 1 and bool(made.tcp_doors) is curve
+        assert all(door.startswith("tcp://127.0.0.1:") for door in made.tcp_doors)
+    throwaway.remove(place.home)
+    assert not list(tmp_path.iterdir())
+
+
+def test_s25_a_cluster_in_a_program_has_no_less_than_curve_unless_told(
+    own_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was said reaches the supervisor, and nothing else does."""
+    asked: list[tuple[bool, bool]] = []
+
+    def start(place: ClusterPlace, **said: Any) -> Any:
+        asked.append((said["ssh_door"], said["curve"]))
+        raise UsageError("enough")
+
+    monkeypatch.setattr(launch, "start_controller", start)
+    for options in ({}, {"ssh_door": True}, {"curve": False}):
+        with pytest.raises(UsageError, match="enough"):
+            Cluster(1, **options).start_controller_sync()
+    assert asked == [(False, True), (True, True), (False, False)]
+    assert not list(own_tmp.glob(f"{throwaway.PREFIX}*"))

@@ -159,6 +159,16 @@ def test_every_file_that_is_made_of_another_one_says_the_same(place: ClusterPlac
     assert said(own / "ben") == said(own / "ben-2") == expected
 
 
+def test_a_new_key_for_the_owner_s_own_files_keeps_their_doors(place: ClusterPlace, own: Path) -> None:
+    """Nobody has to remember it; where it is said, that counts, and files of others are not known here."""
+    desk = desk_with(place, **ALL)
+    rotate_holder(desk, "engines", own / "engines", now=NOW)
+    rotate_holder(desk, "owner", own / "owner", ways=make_ways(ssh_door=False), now=NOW)
+    issue(desk, make_order("ada", now=NOW, ways=make_ways(ssh_door=True)), own / "ada", NOW)
+    rotate_holder(desk, "ada", own / "ada-2", now=NOW)
+    assert [said(own / name)[0] for name in ("engines", "owner", "ada-2")] == [True, False, False]
+
+
 class StandIn:
     """A session with a controller that puts everything in force."""
 
