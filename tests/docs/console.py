@@ -34,6 +34,7 @@ SCP = """#!/bin/sh
 set -e
 [ "$1" = -p ] && shift
 place() { case "$1" in *:*) echo "$PAGE_HOSTS/${1%%[.:]*}/${1#*:}";; *) echo "$1";; esac; }
+case "$2" in *:*) mkdir -p -m 700 "$PAGE_HOSTS/${2%%[.:]*}";; esac
 cp -p "$(place "$1")" "$(place "$2")"
 """
 
