@@ -40,7 +40,6 @@ log = logging.getLogger("secure_ipp.client")
 
 _TAKEN_PER_TURN = 512  # submissions handed on before the loop looks at its sockets again
 _EXIT_SECONDS = 1.0  # flushing at interpreter exit
-_LOOK_SECONDS = 0.1  # between two looks at a tunnel, while the first connection through it is awaited
 _ORPHAN_SECONDS = 2.0  # a session whose client is gone is closed this soon
 
 _sessions: WeakSet[Session] = WeakSet()
@@ -99,7 +98,12 @@ class Session:
         self._thread = threading.Thread(target=self._run, name="secure-ipp-client", daemon=True)
         self._thread.start()
         _sessions.add(self)
-        self._await_welcome(time.monotonic() + timeout + 1.0)
+        deadline = time.monotonic() + timeout + 1.0
+        with receiver.changed:
+            receiver.changed.wait_for(
+                lambda: (receiver.welcome is not None and receiver.roster.known) or receiver.error is not None,
+                max(0.0, deadline - time.monotonic()),
+            )
         if receiver.error is not None:
             self.close(timeout=0.0)
             raise receiver.error
@@ -110,22 +114,6 @@ class Session:
                 "see whether it runs, or give a longer timeout",
             ))
         return receiver.welcome
-
-    def _await_welcome(self, deadline: float) -> None:
-        """Wait for it, for a failure, or until a tunnel knows that there will be none."""
-        receiver, reached = self.receiver, self._reached
-
-        def known() -> bool:
-            return (receiver.welcome is not None and receiver.roster.known) or receiver.error is not None
-
-        while (left := deadline - time.monotonic()) > 0:
-            with receiver.changed:
-                if receiver.changed.wait_for(known, left if reached is None else min(left, _LOOK_SECONDS)):
-                    return
-            hopeless = None if reached is None else reached.hopeless()
-            if hopeless is not None:
-                self.close(timeout=0.0)
-                raise hopeless
 
     def _run(self) -> None:
         try:
@@ -145,6 +133,8 @@ class Session:
     def _begin(self) -> None:
         assert self.receiver.connection is not None
         self.receiver.connection.start()
+        if self._reached is not None:
+            self._reached.watch(self._loop, self.receiver.connection, self.receiver.on_failed)
         self._loop.call_later(_ORPHAN_SECONDS, self._look_for_owner)
         self._look_for_end_in(self._look_again)
 

@@ -97,6 +97,7 @@ class Agent:
             self._template.join(self._loop, self, self._bootstrap.preload)
         self._fleet.begin(self._bootstrap.engines)
         self._connection.start()
+        self._reached.watch(self._loop, self._connection, self._fail)
         self._loop.run()
         for nursery in (self._spawn, self._template):
             if nursery is not None:

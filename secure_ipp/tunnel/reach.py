@@ -28,10 +28,13 @@ from secure_ipp.tunnel.prompts import Prompter
 from secure_ipp.tunnel.route import Route
 from secure_ipp.tunnel.spec import Spec
 from secure_ipp.tunnel.ways import Known, Way, ways
+from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.intruder import Verdict, try_door
+from secure_ipp.wire.loop import Loop
 from secure_ipp.wire.sockets import has_curve
 
 _log = logging.getLogger("secure_ipp.tunnel")
+_LOOK_SECONDS = 0.2  # between two looks at a tunnel
 CONFIG_VARIABLE = "SECURE_IPP_SSH_CONFIG"  # an ssh configuration in place of the user's own; "none": none at all
 
 
@@ -85,6 +88,21 @@ class Reached:
     def hopeless(self) -> SecureIppError | None:
         """Why no connection will ever come about, if that is known."""
         return None if self.lease is None else self.lease.hopeless()
+
+    def watch(self, loop: Loop, connection: Connection, failed: Callable[[SecureIppError], None]) -> None:
+        """End a connection's tries as soon as there is no hope for them; in the loop's thread, until it has ended.
+
+        Args:
+            failed: told why; the connection has been abandoned then.
+        """
+        if self.lease is None or connection.ended:
+            return
+        hopeless = None if connection.connected else self.lease.hopeless()
+        if hopeless is not None:
+            connection.abandon()
+            failed(hopeless)
+            return
+        loop.call_later(_LOOK_SECONDS, lambda: self.watch(loop, connection, failed))
 
     def release(self) -> None:
         if self.lease is not None:
