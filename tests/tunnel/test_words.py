@@ -104,6 +104,12 @@ def test_messages_say_what_one_needs() -> None:
     assert "publickey,password" in heard("u@h: Permission denied (publickey,password).").failure("h").message
 
 
+def test_the_last_words() -> None:
+    assert heard("Connection to h closed by remote host.\nTransferred: sent 1, received 2 bytes, in 0.1 seconds\n"
+                 "Bytes per second: sent 1.0, received 2.0\ndebug1: Exit status -1").last == (
+        "Connection to h closed by remote host.")
+
+
 def test_why_a_connection_was_not_forwarded() -> None:
     found = heard("debug1: channel 2: x\nchannel 2: open failed: administratively prohibited: open failed")
     assert found.refused == "administratively prohibited: open failed"
@@ -121,7 +127,7 @@ def test_a_known_server_does_not_pass_for_a_changed_one() -> None:
 
 def test_the_key_that_is_shown() -> None:
     assert heard(SHOWN).shown == ("ED25519", KEY)
-    assert heard(SHOWN.replace("ED25519 256", "ED25519-CERT 256")).shown == ("ED25519", KEY)
+    assert heard(SHOWN.replace("ED25519 256]", "ED25519-CERT]-")).shown == ("ED25519", KEY)
     assert heard(SHOWN.replace("Host key", "host key")).shown is None
     assert heard(SHOWN + SHOWN.replace(KEY, OTHER)).shown == ("ED25519", KEY)
     for told in ("Received disconnect from 127.0.0.1 port 22:2: bye", "Unable to negotiate with h port 22: x"):
