@@ -103,8 +103,8 @@ def master(plan: Plan, seconds: float, *, only: str | None = None, password: boo
     allowed = plan.password if password is None else password
     lists = [] if only is None else _private_list(plan, only)
     return [
-        plan.program, *_config(plan.config), "-v", "-N", "-T", "-S", str(safe(plan.directory) / "ctl"),
-        *_options("ControlMaster=yes", *lists, *_host(plan, seconds, allowed)), *_end(plan),
+        plan.program, *_configuration(plan), "-v", "-N", "-T", "-S", str(safe(plan.directory) / "ctl"),
+        *_options("ControlMaster=yes", *lists, *_host(plan, seconds, allowed), *_carried(plan)), *_end(plan),
     ]
 
 
@@ -120,9 +120,9 @@ def look(plan: Plan, seconds: float, *, kind: str = "") -> list[str]:
     verified, and these decide.
     """
     return [
-        plan.program, *_config(plan.config), "-N", "-T",
+        plan.program, *_configuration(plan), "-N", "-T",
         *_options("LogLevel=INFO", "VisualHostKey=yes", "PreferredAuthentications=none", *_ALONE,
-                  *_of_kind(plan, kind), *_host(plan, seconds, False)), *_end(plan),
+                  *_of_kind(plan, kind), *_host(plan, seconds, False), *_carried(plan)), *_end(plan),
     ]
 
 
@@ -210,6 +210,14 @@ def _of_kind(plan: Plan, kind: str) -> list[str]:
 
 def _end(plan: Plan) -> list[str]:
     return [*_login(check_route(plan.route), plan.identity), "--", plan.route.host]
+
+
+def _configuration(plan: Plan) -> list[str]:
+    return ["-F", "none"] if plan.identity else _config(plan.config)
+
+
+def _carried(plan: Plan) -> list[str]:
+    return plan.settings.without_keys() if plan.identity else []
 
 
 def _config(path: str) -> list[str]:

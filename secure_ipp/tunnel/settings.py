@@ -22,6 +22,15 @@ _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}", re.ASCII)
 _JUMP = re.compile(r"(?:ssh://)?(?:(.*)@)?(?:\[([^\[\]]*)\]|([^\[\]:@]*))(?::([1-9][0-9]{0,4}))?", re.ASCII)
 _KINDS = {"ED25519": "ssh-ed25519", "RSA": "rsa", "ECDSA": "ecdsa-", "ED25519-SK": "sk-ssh-ed25519",
           "ECDSA-SK": "sk-ecdsa-", "DSA": "ssh-dss"}
+# how the host is reached and judged, and in what ways one logs in; not which key that is done with
+_CARRIED = (
+    "addressfamily", "bindaddress", "bindinterface", "casignaturealgorithms", "certificatefile", "checkhostip",
+    "ciphers", "compression", "globalknownhostsfile", "hashknownhosts", "hostkeyalgorithms", "hostkeyalias", "hostname",
+    "identityagent", "ipqos", "kexalgorithms", "knownhostscommand", "macs", "port", "preferredauthentications",
+    "proxycommand", "proxyusefdpass", "pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes", "rekeylimit",
+    "requiredrsasize", "revokedhostkeys", "securitykeyprovider", "tcpkeepalive", "user", "userknownhostsfile",
+)
+_ONE_PATH = ("certificatefile", "identityagent", "revokedhostkeys", "securitykeyprovider")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,18 @@ class Settings:
         beginnings = ("ssh-rsa", "rsa-sha2-") if begins == "rsa" else (begins,)
         every = self.words.get("hostkeyalgorithms", "").split(",")
         return ",".join(name for name in every if name.startswith(beginnings) and "-cert-" not in name)
+
+    def without_keys(self) -> list[str]:
+        """What must be said to ssh in place of the configuration, so that no key of it is offered.
+
+        ssh adds the keys of a configuration to one that is named, and has no word against it.
+        """
+        found = []
+        for name in _CARRIED:
+            value = self.words.get(name, "")
+            if value and not (name == "rekeylimit" and value == "0 0"):  # which it says and does not take
+                found.append(f'{name}="{value}"' if name in _ONE_PATH and " " in value else f"{name}={value}")
+        return found
 
 
 def parse_jump(text: str) -> Route:

@@ -23,7 +23,8 @@ _OTHER_QUESTIONS = ("continue connecting (yes/no)? ", "or the fingerprint: ", "(
 _HOST_KEY = re.compile(rf"debug1: Server host (?:key|certificate): \S+ ({FINGERPRINT})(?:,.*)?")
 _EXCHANGE = re.compile(r"debug1: kex: algorithm: (\S+)")
 _SHOWN = re.compile(rf"Host key fingerprint is ({FINGERPRINT})")
-_SHOWN_KIND = re.compile(r"\+-*\[([A-Z0-9-]+) \d+\]-*\+")
+_SHOWN_KIND = re.compile(r"\+-*\[([A-Z0-9-]+)(?: \d+)?\]-*\+")
+_ACCOUNTS = ("Transferred: ", "Bytes per second: ")
 _PASSED = ("debug1: SSH2_MSG_NEWKEYS received", "debug1: Authentications that can continue:")
 _CHANNEL = re.compile(r"channel \d+: open failed: (.+)")
 _OFFER = re.compile(r"Unable to negotiate .*no matching key exchange method found\. Their offer: (.*)")
@@ -99,7 +100,7 @@ class Words:
         if channel is not None:
             self.refused = told(channel[1])
             return
-        if text:
+        if text and not text.startswith(_ACCOUNTS):
             self.last = told(text)
         for kind, pattern in _KINDS:
             if pattern.match(text):
