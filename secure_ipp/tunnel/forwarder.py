@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import sshtunnel
+from paramiko.ssh_exception import SSHException
 
 from secure_ipp import limits
 from secure_ipp.errors import EnvironmentProblem
@@ -27,7 +28,7 @@ from secure_ipp.tunnel.interface import Forward
 from secure_ipp.tunnel.paramiko_session import ChannelRefused, ForwardChannel, Session, Target
 
 _log = logging.getLogger("secure_ipp.tunnel.paramiko")  # sshtunnel would make a handler of its own otherwise
-_ENDED = (OSError, EOFError)
+_ENDED = (OSError, EOFError, SSHException)
 
 
 class Pump:

@@ -6,6 +6,7 @@ A key in a file is opened only when its turn has come, so that nobody is asked f
 from __future__ import annotations
 
 import contextlib
+import io
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,16 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from paramiko.agent import Agent, AgentSSH
-from paramiko.pkey import PKey, PublicBlob, UnknownKeyType
+from paramiko.ecdsakey import ECDSAKey
+from paramiko.ed25519key import Ed25519Key
+from paramiko.pkey import PublicBlob
+from paramiko.rsakey import RSAKey
 from paramiko.ssh_exception import SSHException
 
 from secure_ipp import limits
+from secure_ipp.keys.strict_json import shown
 from secure_ipp.tunnel.failures import LoginRefused
 from secure_ipp.tunnel.interface import Asker
 from secure_ipp.tunnel.ssh_config import Hop
 
-_UNREADABLE = (OSError, ValueError, TypeError, SSHException, UnknownKeyType, UnsupportedAlgorithm)
+_UNREADABLE = (ValueError, SSHException, UnsupportedAlgorithm)
 
 
 @dataclass(slots=True)
@@ -54,22 +61,54 @@ def read_key(path: Path, asker: Asker) -> Any:
         LoginRefused: it cannot be read, or nobody knows its passphrase.
     """
     try:
-        return PKey.from_path(path)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        return _load(path, None)
+    except OSError as error:
         raise LoginRefused(f"the key {path} cannot be read: {error.strerror}",
                            "name another one with --sshkey") from None
-    except _UNREADABLE:
-        pass  # sealed, it may be
+    except TypeError:
+        pass  # it is sealed
+    except _UNREADABLE as error:
+        raise LoginRefused(f"the key {path} cannot be read: {shown(str(error))}",
+                           "name another one with --sshkey") from None
     for _ in range(limits.PASSPHRASE_TRIES):
         passphrase = asker.ask(f"Enter passphrase for key '{path}': ")
         if passphrase is None:
             break
         try:
-            return PKey.from_path(path, passphrase.encode())
-        except _UNREADABLE:
+            return _load(path, passphrase.encode())
+        except (*_UNREADABLE, TypeError, OSError):
             continue
-    raise LoginRefused(f"the key {path} cannot be opened: it is sealed and nobody gave its passphrase, or damaged",
+    raise LoginRefused(f"the key {path} is sealed, and nobody gave its passphrase",
                        "add it to your agent (ssh-add), or give its passphrase at a terminal")
+
+
+def _load(path: Path, passphrase: bytes | None) -> Any:
+    """The key in a file.  cryptography reads it: paramiko cannot read every key that ssh-keygen writes.
+
+    Raises:
+        TypeError: it is sealed, and no passphrase was given.
+        OSError, ValueError and others: it cannot be read, or this is not its passphrase.
+    """
+    with path.open("rb") as file:
+        data = file.read(limits.SSH_FILE_BYTES)
+    try:
+        loaded: Any = serialization.load_ssh_private_key(data, passphrase)
+    except ValueError:
+        loaded = serialization.load_pem_private_key(data, passphrase)
+    key: Any
+    if isinstance(loaded, rsa.RSAPrivateKey):
+        key = RSAKey(key=loaded)
+    elif isinstance(loaded, ec.EllipticCurvePrivateKey):
+        key = ECDSAKey(vals=(loaded, loaded.public_key()))
+    elif isinstance(loaded, ed25519.Ed25519PrivateKey):
+        plain = loaded.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH,
+                                     serialization.NoEncryption())
+        key = Ed25519Key.from_private_key(io.StringIO(plain.decode()))
+    else:
+        raise ValueError("this kind of key is not known to paramiko")
+    if Path(f"{path}-cert.pub").exists():
+        key.load_certificate(f"{path}-cert.pub")
+    return key
 
 
 class Identities:

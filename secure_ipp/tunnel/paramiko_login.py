@@ -88,7 +88,6 @@ def log_in(way: Way, order: Order, asker: Asker, until: float) -> None:
         if known_by == "accepted":
             _keep(hop, way.last.host_key.asbytes())
         way.known_by = known_by
-        way.last.auth_timeout = max(until - time.monotonic(), 0.01)
         _authenticate(way.last, hop, order if last else replace(order, identity=""), asker, known_by)
 
 
@@ -289,13 +288,13 @@ def _with_keys(session: Session, hop: Hop, identity: str, asker: Asker,
             except BadAuthenticationType as error:
                 return list(error.allowed_types), sealed
             except AuthenticationException:
-                if not session.active:
+                if not session.active or session.overdue:
                     raise
     return None, sealed
 
 
 def _no_login(session: Session, hop: Hop, tried: list[str], error: Exception) -> LoginRefused | NoRoute:
-    if isinstance(error, AuthenticationException) and "timeout" in str(error).lower():
+    if session.active and session.overdue:
         return NoRoute(f"{hop.text} does not answer a login in time", "try again, or allow more time")
     if not session.active and not session.goodbye:
         return NoRoute(f"{hop.text} ended the connection during the login", "try again")

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 from paramiko import common
+from paramiko.auth_handler import AuthOnlyHandler
 from paramiko.channel import Channel
 from paramiko.message import Message
-from paramiko.ssh_exception import IncompatiblePeer, SSHException
-from paramiko.transport import Transport
+from paramiko.ssh_exception import AuthenticationException, IncompatiblePeer, SSHException
+from paramiko.transport import ServiceRequestingTransport, Transport
 
 from secure_ipp import limits
 from secure_ipp.errors import PolicyError
@@ -36,7 +37,6 @@ _QUIET = "secure_ipp.tunnel.paramiko"
 logging.getLogger(_QUIET).setLevel(logging.CRITICAL + 1)  # what matters is raised; the rest is a server's to write
 
 Target = tuple[str, int]
-_ON_PURPOSE: tuple[type[Exception], ...] = (SSHException, EOFError, OSError)
 _REASONS = {  # RFC 4254, 5.1, in OpenSSH's words
     1: "administratively prohibited", 2: "connect failed", 3: "unknown channel type", 4: "resource shortage",
 }
@@ -48,7 +48,11 @@ def kind_of_algorithm(name: str) -> str:
 
 
 class ForwardChannel(Channel):  # type: ignore[misc]
-    """A channel whose window binds the server."""
+    """A channel whose window binds the server, and which asks for nothing and grants nothing.
+
+    What paramiko's own would send from the reading thread could wait there for the end of a key exchange that only
+    this thread can bring about; here it goes through `Session.say`.
+    """
 
     def _feed(self, message: Any) -> None:
         data = message.get_binary()
@@ -59,6 +63,29 @@ class ForwardChannel(Channel):  # type: ignore[misc]
     def _feed_extended(self, message: Any) -> None:
         raise SSHException("the server sends what no forwarded connection has")
 
+    def _handle_close(self, message: Any) -> None:
+        with self.lock:
+            messages = self._close_internal()
+            self.transport._unlink_channel(self.chanid)
+        self.transport.say(*messages)
+
+    def _handle_request(self, message: Any) -> None:
+        message.get_string()
+        if message.get_boolean():
+            refusal = Message()
+            refusal.add_byte(common.cMSG_CHANNEL_FAILURE)
+            refusal.add_int(self.remote_chanid)
+            self.transport.say(refusal)
+
+    def _unasked(self, message: Any) -> None:
+        raise SSHException("the server answers what nobody has asked")
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except (SSHException, EOFError, OSError):
+            pass  # the connection has ended, and the channel with it
+
     def await_close(self) -> None:
         """Wait until both sides have closed it, or the connection has ended."""
         with self.lock:
@@ -66,11 +93,27 @@ class ForwardChannel(Channel):  # type: ignore[misc]
                 self.out_buffer_cv.wait()
 
 
+class _Login(AuthOnlyHandler):  # type: ignore[misc]
+    """Asks to be let in; paramiko's own misses an answer that comes before it has begun to wait."""
+
+    def send_auth_request(self, username: str, method: str, finish_message: Callable[[Any], None]) -> Any:
+        self.auth_event = answered = threading.Event()
+        self.auth_method, self.username = method, username
+        message = Message()
+        message.add_byte(common.cMSG_USERAUTH_REQUEST)
+        for field in (username, "ssh-connection", method):
+            message.add_string(field)
+        finish_message(message)
+        with self.transport.lock:
+            self.transport._send_message(message)
+        return self.wait_for_response(answered)
+
+
 class ChannelRefused(Exception):
     """The server opened no channel; the text is its own."""
 
 
-class Session(Transport):  # type: ignore[misc]
+class Session(ServiceRequestingTransport):  # type: ignore[misc]
     """One connection.
 
     Args:
@@ -112,9 +155,17 @@ class Session(Transport):  # type: ignore[misc]
         self._preferred_keys = tuple(sorted(wanted, key=lambda name: kind_of_algorithm(name) not in kinds))
         self._failures: dict[int, str] = {}
         self._given_up: set[int] = set()
+        self._later: list[Message] = []
+        self._service = threading.Event()
         self._channel_handler_table: dict[int, Any] = {
-            **Transport._channel_handler_table, common.MSG_CHANNEL_DATA: ForwardChannel._feed,
+            common.MSG_CHANNEL_SUCCESS: ForwardChannel._unasked,
+            common.MSG_CHANNEL_FAILURE: ForwardChannel._unasked,
+            common.MSG_CHANNEL_DATA: ForwardChannel._feed,
             common.MSG_CHANNEL_EXTENDED_DATA: ForwardChannel._feed_extended,
+            common.MSG_CHANNEL_WINDOW_ADJUST: ForwardChannel._window_adjust,
+            common.MSG_CHANNEL_REQUEST: ForwardChannel._handle_request,
+            common.MSG_CHANNEL_EOF: ForwardChannel._handle_eof,
+            common.MSG_CHANNEL_CLOSE: ForwardChannel._handle_close,
         }
 
     # --- the beginning ---
@@ -135,8 +186,8 @@ class Session(Transport):  # type: ignore[misc]
         """
         if not self._preferred_kex or not self._preferred_keys:
             raise IncompatiblePeer("no algorithm is left")
-        left = max(until - time.monotonic(), 0.01)
-        self.banner_timeout = self.handshake_timeout = self.auth_timeout = left
+        self._until = until
+        self.banner_timeout = self.handshake_timeout = left = self.auth_timeout
         try:
             self.start_client(timeout=left)
         except (SSHException, EOFError, OSError):
@@ -159,6 +210,42 @@ class Session(Transport):  # type: ignore[misc]
             self.verdict = error
             raise SSHException("the host's key was refused") from None
 
+    def ensure_session(self) -> None:
+        """Ask for the login service, once; paramiko's own waits for ever."""
+        if not self.active or not self.initial_kex_done:
+            raise EOFError("the connection has ended")
+        if self._service_userauth_accepted:
+            return
+        message = Message()
+        message.add_byte(common.cMSG_SERVICE_REQUEST)
+        message.add_string("ssh-userauth")
+        self._send_message(message)
+        while not self._service.wait(0.1):
+            if not self.active:
+                raise self.get_exception() or EOFError("the connection has ended")
+            if self.overdue:
+                raise AuthenticationException("Authentication timeout.")
+        self.auth_handler = _Login(self)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the time for the login is over."""
+        return time.monotonic() >= self._until
+
+    @property
+    def auth_timeout(self) -> float:
+        """Seconds that are left for the login."""
+        return max(self._until - time.monotonic(), 0.01)
+
+    @auth_timeout.setter
+    def auth_timeout(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def _parse_service_accept(self, message: Any) -> None:
+        super()._parse_service_accept(message)
+        if self._service_userauth_accepted:
+            self._service.set()
+
     def _really_parse_kex_init(self, message: Any, ignore_first_byte: bool = False) -> Any:
         parsed = super()._really_parse_kex_init(message, ignore_first_byte)
         if not ignore_first_byte:
@@ -180,17 +267,30 @@ class Session(Transport):  # type: ignore[misc]
     def get_exception(self) -> Exception | None:
         """What ended the connection, or the last request: of the kinds that paramiko raises on purpose."""
         error: Exception | None = super().get_exception()
-        if error is None or isinstance(error, _ON_PURPOSE):
-            return error
-        unreadable: Exception = SSHException(f"the server sent what cannot be read ({type(error).__name__})")
-        return unreadable
+        if error is not None and not isinstance(error, (SSHException, EOFError, OSError)):
+            error = SSHException(f"the server sent what cannot be read ({type(error).__name__})")
+        return error
 
     def _ask_alive(self) -> None:
         message = Message()
         message.add_byte(common.cMSG_GLOBAL_REQUEST)
         message.add_string("keepalive@openssh.com")
         message.add_boolean(True)  # whatever the answer, it is one
-        self._send_message(message)
+        self.say(message)
+
+    def say(self, *messages: Any) -> None:
+        """Send from the reading thread; during a key exchange, after it."""
+        wanted = [message for message in messages if message is not None]
+        if not self.clear_to_send.is_set():
+            self._later += wanted
+            return
+        for message in wanted:
+            self._send_message(message)
+
+    def _parse_newkeys(self, message: Any) -> None:
+        super()._parse_newkeys(message)
+        later, self._later = self._later, []
+        self.say(*later)
 
     def silent_for(self) -> float:
         """Seconds since anything came."""
@@ -199,6 +299,23 @@ class Session(Transport):  # type: ignore[misc]
     def _parse_disconnect(self, message: Any) -> None:
         message.get_int()
         self.goodbye = shown(message.get_string().decode("utf-8", "replace"))
+
+    def _parse_global_request(self, message: Any) -> None:
+        message.get_string()
+        if message.get_boolean():
+            refusal = Message()
+            refusal.add_byte(common.cMSG_REQUEST_FAILURE)
+            self.say(refusal)
+
+    def _parse_channel_open(self, message: Any) -> None:
+        message.get_string()
+        refusal = Message()
+        refusal.add_byte(common.cMSG_CHANNEL_OPEN_FAILURE)
+        refusal.add_int(message.get_int())
+        refusal.add_int(common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
+        refusal.add_string("")
+        refusal.add_string("")
+        self.say(refusal)
 
     # --- channels ---
 
@@ -254,7 +371,9 @@ class Session(Transport):  # type: ignore[misc]
             self._given_up.discard(number)
             channel = self._channels.get(number)
             if channel is not None:
-                channel.close()
+                with channel.lock:
+                    messages = channel._close_internal()
+                self.say(*messages)
 
     def _parse_channel_open_failure(self, message: Any) -> None:
         number = message.get_int()

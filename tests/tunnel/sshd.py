@@ -18,6 +18,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import pytest
@@ -105,6 +106,18 @@ def _version() -> tuple[int, int]:
     said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
     found = re.match(r"OpenSSH_(\d+)\.(\d+)", said)
     return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+class Reached(Protocol):
+    """A server, real or with a fault."""
+
+    host: str
+    port: int
+
+    @property
+    def name(self) -> str: ...
+
+    def host_key(self, kind: str = "") -> str: ...
 
 
 class Server:
@@ -276,12 +289,12 @@ class User:
             f"    GlobalKnownHostsFile {self.directory / 'none'}\n"
         )
 
-    def alias(self, name: str, server: Server, *lines: str) -> str:
+    def alias(self, name: str, server: Reached, *lines: str) -> str:
         """The stanza that calls a server `name`; for `configure`."""
         settings = (f"HostName {server.host}", f"Port {server.port}", *lines)
         return f"Host {name}\n" + "".join(f"    {setting}\n" for setting in settings)
 
-    def knows(self, server: Server, *, kind: str = "", key: str = "", marker: str = "", plain: bool = True,
+    def knows(self, server: Reached, *, kind: str = "", key: str = "", marker: str = "", plain: bool = True,
               name: str = "") -> None:
         """Add a line to known_hosts.
 
