@@ -1,22 +1,21 @@
 """The file that remembers the proofs that were taken (S25); what it says is decided in `used_proofs`.
 
 Laws: a proof is on the disk before anything comes of it, so that neither a kill nor a power cut makes it good again;
-once something about the file is wrong no proof is taken, until the process is started again with a sound file; of one
-file there is one user, which the controller's lock sees to.
+after a failed write no proof is taken until the whole file could be written anew, and with a damaged one none ever; of
+one file there is one user, which the controller's lock sees to.
 """
 
 from __future__ import annotations
 
-import logging
+import errno
 import os
 
 from secure_ipp import limits
 from secure_ipp.access.proof import Proof
 from secure_ipp.access.used_proofs import UsedProofs, parse_used, row_line
-from secure_ipp.errors import EnvironmentProblem, SecureIppError
+from secure_ipp.errors import EnvironmentProblem
 from secure_ipp.keys.private_files import MissingFile, Path, read_private, write_private
 
-_log = logging.getLogger("secure_ipp.access")
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -34,7 +33,7 @@ class ProofFile:
         self._used: UsedProofs | None = None
         self._descriptor = -1
         self._appended = 0
-        self._problem: SecureIppError | None = None
+        self._sound = False  # what is on the disk is what is in memory
 
     def open(self, now: float) -> None:
         """Read what is there, and write it anew without what is out of time.
@@ -43,16 +42,11 @@ class ProofFile:
             SecureIppError: it is damaged, or cannot be read or written; then no proof is ever taken.
         """
         try:
-            try:
-                self._used = parse_used(read_private(self._path, limits.PROOFS_FILE_BYTES), self._cluster_id)
-            except MissingFile:
-                self._used = UsedProofs()
-            self._rewrite(now)
-        except SecureIppError as error:
-            self._fail(error)
-            raise
-        except OSError as error:
-            raise self._fail(_cannot_write(error)) from None
+            used = parse_used(read_private(self._path, limits.PROOFS_FILE_BYTES), self._cluster_id)
+        except MissingFile:
+            used = UsedProofs()
+        self._rewrite(used, now)
+        self._used = used
 
     def is_used(self, proof: Proof) -> bool:
         """Whether it was taken before, or nothing is known of that."""
@@ -64,25 +58,27 @@ class ProofFile:
         Raises:
             SecureIppError: it could not be; it is not to be admitted, nor is any other.
         """
-        if self._problem is not None:
-            raise self._problem
         used = self._used
         if used is None:
-            raise EnvironmentProblem("the proofs that were taken are not known yet", code="proofs")
+            raise EnvironmentProblem("the proofs that were taken before are not known", code="proofs")
+        if not self._sound or self._appended >= max(limits.PROOFS_APPENDED, len(used)):
+            self._rewrite(used, now)
+        if not used.has_room(proof):
+            used.forget(now)
+        if not used.has_room(proof):
+            raise EnvironmentProblem("too many proofs were taken in a short time", "wait a little", code="proofs")
+        self._append(row_line(used.take(proof)))
+
+    def _append(self, line: bytes) -> None:
+        self._sound = False
         try:
-            if self._appended >= max(limits.PROOFS_APPENDED, len(used)):
-                self._rewrite(now)
-            if not used.has_room(proof):
-                used.forget(now)
-            if not used.has_room(proof):
-                raise EnvironmentProblem("too many proofs were taken in a short time", "wait a little", code="proofs")
-            line = row_line(used.take(proof))
             if os.write(self._descriptor, line) != len(line):
-                raise OSError(0, "a short write")
+                raise OSError(errno.ENOSPC, "the disk is full")
             os.fdatasync(self._descriptor)
-            self._appended += 1
         except OSError as error:
-            raise self._fail(_cannot_write(error)) from None
+            raise _cannot_write(error) from None
+        self._sound = True
+        self._appended += 1
 
     def close(self) -> None:
         """Let go of the file."""
@@ -90,24 +86,21 @@ class ProofFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _rewrite(self, now: float) -> None:
-        assert self._used is not None
-        self._used.forget(now)
-        write_private(self._path, self._used.text(self._cluster_id), exclusive=False)
+    def _rewrite(self, used: UsedProofs, now: float) -> None:
+        self._sound = False
         self.close()
-        self._descriptor = os.open(self._path, _APPEND)
+        used.forget(now)
+        try:
+            write_private(self._path, used.text(self._cluster_id), exclusive=False)
+            self._descriptor = os.open(self._path, _APPEND)
+        except OSError as error:
+            raise _cannot_write(error) from None
         self._appended = 0
-
-    def _fail(self, error: SecureIppError) -> SecureIppError:
-        if self._problem is None:
-            _log.critical("nobody is admitted by a proof any more: %s", error)
-        self._problem = error
-        self.close()
-        return error
+        self._sound = True
 
 
 def _cannot_write(error: OSError) -> EnvironmentProblem:
     return EnvironmentProblem(
         f"the proofs that were taken cannot be written down: {error.strerror or error}",
-        "see that there is room on the disk, and start the controller again", code="proofs",
+        "see that there is room on the disk, and that the file is this user's", code="proofs",
     )

@@ -70,8 +70,9 @@ class SelfTest:
         self._now.set()
 
     def is_own(self, key: str) -> bool:
-        """Whether a key of this fingerprint is one that we had refused ourselves, if it was refused."""
-        return key in (self.stranger.public.fingerprint, self._probe.public.fingerprint)
+        """Whether a refusal of a key of this fingerprint was asked for here."""
+        spoilt = self._probe.public.fingerprint if self._provers else ""
+        return key in (self.stranger.public.fingerprint, spoilt) and bool(key)
 
     def _try(self, endpoint: str, keys: KeyPair, *, spoilt: bool = False) -> Verdict:
         proves = self._provers.get(endpoint)
