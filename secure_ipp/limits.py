@@ -34,6 +34,12 @@ GATE_GRACE_SECONDS = 30.0  # after a start, unknown keys at the engine door are 
 GATE_EARLY_SECONDS = 5.0  # an answer that would be "not yet" waits so long for a reason to be another one
 GATE_EARLY = 10_000  # requests that wait so; beyond it the answer is given at once
 GATE_UNKNOWN_PER_SECOND = 200.0  # ZAP answers to unknown keys a second; above it they are dropped, known keys never are
+PROOF_SECONDS = 60.0  # by which the clock of whoever proves its key without Curve may differ from the controller's
+PROOFS_KEPT = 65_536  # proofs remembered for four times that long at most; beyond it nobody is admitted by one
+PROOFS_PER_KEY = 16_384  # of one key, so that it cannot take the room of all: 512 sessions, lost every few seconds
+PROOFS_FILE_BYTES = 16 * MIB  # what they take on the disk is smaller
+PROOFS_APPENDED = 1024  # lines appended to that file before it is written anew, without what is out of time
+SHARED_KEYS = 4096  # keys that a gate has in common with others and keeps, 50 us each to make again
 GATE_LOG_SECONDS = 1.0  # refusals of one kind are logged once in this time, with their number
 
 # --- links -----------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The gate: a thread that answers libzmq's ZAP questions (S3).  What it answers is decided in `decision`.
 
 Laws: it denies on any error and goes on; nothing that `on_decision` or a request does ends it; it never answers
-from half a table (a table is replaced whole); known keys are never rate-limited.  Only a broken socket ends it, and
-then `alive()` is False, which closes doors.
+from half a table (a table is replaced whole); known keys are never rate-limited; a proof is remembered before it
+lets anybody in (S25).  Only a broken socket ends it, and then `alive()` is False, which closes doors.
 """
 
 from __future__ import annotations
@@ -14,9 +14,19 @@ from collections.abc import Callable
 from typing import Protocol
 
 from secure_ipp import limits
-from secure_ipp.access.decision import Decision, GateClock, ZapRequest, build_reply, decide, parse_request
+from secure_ipp.access.decision import (
+    Decision,
+    GateClock,
+    ProofChecks,
+    ZapRequest,
+    build_reply,
+    decide,
+    parse_request,
+)
 from secure_ipp.access.flood import Aggregator, DecisionEvent, UnknownKeyBudget
-from secure_ipp.access.table import DOMAINS, GateTable
+from secure_ipp.access.proof import Proof, parse_proof
+from secure_ipp.access.table import DOMAINS, SOCKET_DOORS, GateTable
+from secure_ipp.errors import ProtocolError, SecureIppError
 
 __all__ = ["DecisionEvent", "Gate", "ZapSocket"]
 
@@ -43,6 +53,13 @@ class ZapSocket(Protocol):
         """The end."""
 
 
+class TakesProofs(ProofChecks, Protocol):
+    """What the gate needs to take proofs."""
+
+    def take(self, proof: Proof, now: float) -> None:
+        """Remember it for good; raises `SecureIppError` if that cannot be."""
+
+
 class Gate:
     """Answers until stopped."""
 
@@ -53,6 +70,7 @@ class Gate:
         stale_after: float = limits.GATE_STALE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        proofs: TakesProofs | None = None,
     ) -> None:
         """Make a gate that knows nobody and has not started.
 
@@ -61,7 +79,9 @@ class Gate:
             stale_after: seconds without `heard` after which nobody new is admitted; infinity in the hub itself.
             clock: monotonic seconds.
             wall: seconds since the epoch.
+            proofs: for doors that take proofs; None: there are none.
         """
+        self._proofs = proofs
         self._on_decision = on_decision
         self._stale_after = stale_after
         self._clock = clock
@@ -185,7 +205,9 @@ class Gate:
         now, wall = self._clock(), self._wall()
         request = parse_request(body)
         clock = GateClock(wall=wall, now=now, started_at=self._started_at, heard_at=self._heard_at)
-        decision = decide(request, self._table, clock, stale_after=self._stale_after)
+        decision = decide(request, self._table, clock, stale_after=self._stale_after, proofs=self._proofs)
+        if decision.proof is not None:
+            decision = self._take(decision, decision.proof, wall)
         reply = envelope + build_reply(request.request_id, decision)
         dropped = since is None and not decision.known and not self._budget.take(now)
         began = now if since is None else since
@@ -201,6 +223,15 @@ class Gate:
             self._tell(first)
         return None if dropped else reply
 
+    def _take(self, decision: Decision, proof: Proof, wall: float) -> Decision:
+        """The decision, once its proof is remembered."""
+        assert self._proofs is not None
+        try:
+            self._proofs.take(proof, wall)
+        except SecureIppError as error:
+            return Decision("300", error.message, known=True)
+        return decision
+
     def _tell(self, event: DecisionEvent) -> None:
         try:
             self._on_decision(event)
@@ -211,7 +242,7 @@ class Gate:
 def _event(request: ZapRequest, decision: Decision, wall: float, status: str) -> DecisionEvent:
     return DecisionEvent(
         at=wall,
-        domain=request.domain if request.domain in DOMAINS else "?",
+        domain=request.domain if request.domain in DOMAINS or request.domain in SOCKET_DOORS else "?",
         status=status,
         reason=decision.text,
         address=request.address[:_ADDRESS_CHARS],
@@ -225,5 +256,10 @@ def _event(request: ZapRequest, decision: Decision, wall: float, status: str) ->
 def _fingerprint(request: ZapRequest) -> str:
     from secure_ipp.keys.raw import fingerprint_of
 
+    if request.mechanism == "PLAIN" and len(request.credentials) == 2:
+        try:
+            return parse_proof(*request.credentials).holder.fingerprint
+        except ProtocolError:
+            return ""
     is_key = request.mechanism == "CURVE" and len(request.credentials) == 1
     return fingerprint_of(request.credentials[0]) if is_key else ""

@@ -16,6 +16,8 @@ from secure_ipp.errors import PolicyError
 Domain = Literal["client", "engine", "controller"]
 Role = Literal["client", "agent", "engine", "scheduler", "probe"]
 DOMAINS: tuple[Domain, ...] = ("client", "engine", "controller")
+# Doors that are Unix sockets and take proofs (S25), and the doors whose keys are good there.
+SOCKET_DOORS: Mapping[str, Domain] = MappingProxyType({"client-socket": "client", "engine-socket": "engine"})
 ROLES_OF_DOMAIN: Mapping[str, frozenset[str]] = MappingProxyType({
     "client": frozenset({"client", "probe"}),
     "engine": frozenset({"agent", "engine", "probe"}),
@@ -72,8 +74,8 @@ class GateTable:
         return self._version
 
     def find(self, domain: str, key: bytes) -> Admission | None:
-        """Who this key is at this door."""
-        return self._entries.get((domain, key))
+        """Who this key is at this door; at one that is a Unix socket it is who it is at its sister with Curve."""
+        return self._entries.get((SOCKET_DOORS.get(domain, domain), key))
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -94,6 +94,7 @@ class Session:
             server_key=self.doors, keys=capability.keys, role="client",
             receives=messages.ToClient, handler=receiver, first_patience=timeout,
             patience=limits.AGENT_PATIENCE_SECONDS,
+            proves=None if reached is None else reached.prover(capability),
         )
         self._thread = threading.Thread(target=self._run, name="secure-ipp-client", daemon=True)
         self._thread.start()

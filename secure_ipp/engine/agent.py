@@ -83,7 +83,7 @@ class Agent:
         self._connection = Connection(
             loop, doors=reached.doors, server_key=self._doors, keys=capability.keys, role="agent",
             receives=messages.ToAgent, handler=self, first_patience=limits.AGENT_PATIENCE_SECONDS,
-            patience=limits.AGENT_PATIENCE_SECONDS,
+            patience=limits.AGENT_PATIENCE_SECONDS, proves=reached.prover(capability),
         )
         self._failure: SecureIppError | None = None
         self._ending = False
@@ -192,7 +192,7 @@ class Agent:
         slot = next(number for number in itertools.count() if number not in taken)
         channel = self._channels[member.uuid] = _Channel(ours, SharedPage.create(), slot)
         bootstrap = EngineBootstrap(
-            uuid=member.uuid, doors=list(self._reached.doors),
+            uuid=member.uuid, doors=list(self._reached.doors), by_proof=self._reached.by_proof,
             server_keys=[key.text for key in self._doors.keys], issuer_key=self._capability.issuer_key.text,
             cluster_id=self._capability.cluster_id,
             public_key=member.keys.public.text, secret_key=member.keys.secret.text, work_dir=told.work_dir,

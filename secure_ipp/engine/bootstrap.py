@@ -60,6 +60,7 @@ class EngineBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         uuid: the id of its session key.
         doors: addresses of the scheduler's engine door.
+        by_proof: these are Unix sockets, where the key is proved without Curve (S25).
         server_keys: which the door may prove itself with, base64url; `issuer_key` signs what is said of others (S33).
         public_key, secret_key: base64url.
         wanted_id: the id it should have; -1: any.
@@ -78,6 +79,7 @@ class EngineBootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_file: str | None = None
     log_level: str = "INFO"
     wanted_id: int = -1
+    by_proof: bool = False
 
     def __repr__(self) -> str:
         return f"<EngineBootstrap {self.uuid}>"

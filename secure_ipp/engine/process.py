@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -40,6 +40,9 @@ from secure_ipp.keys.known_doors import KnownDoors
 from secure_ipp.wire import messages
 from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.loop import Loop
+
+if TYPE_CHECKING:
+    from secure_ipp.access.prover import Prover
 
 log = logging.getLogger("secure_ipp.engine")
 _SWITCH_SECONDS = 0.0005  # how long running Python keeps the other thread waiting
@@ -122,7 +125,7 @@ class Engine:
             self._loop, doors=told.doors, server_key=doors,
             keys=KeyPair(CurvePublicKey.from_text(told.public_key), secret), role="engine",
             receives=messages.ToEngine, handler=self._link, first_patience=limits.AGENT_PATIENCE_SECONDS,
-            patience=limits.AGENT_PATIENCE_SECONDS,
+            patience=limits.AGENT_PATIENCE_SECONDS, proves=self._prover(),
         )
         self._link.connection = connection
         self._agent.setblocking(False)
@@ -130,6 +133,14 @@ class Engine:
         for descriptor in self._capture.readers:
             self._loop.add_reader(descriptor, self._capture.drain)
         connection.start()
+
+    def _prover(self) -> Prover | None:
+        told = self._bootstrap
+        if not told.by_proof:
+            return None
+        from secure_ipp.access.prover import prover_for
+
+        return prover_for(told.cluster_id, "engine")
 
     def _agent_spoke(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionError):

@@ -76,6 +76,8 @@ class HubProcess:
             self._loop,
             path=bootstrap.link_socket,
             cluster=bootstrap.cluster,
+            cluster_id=bootstrap.cluster_id,
+            proofs_file=lambda: place.durable_dir() / "link-proofs.used",
             keys=keys,
             scheduler=scheduler,
             handler=self,

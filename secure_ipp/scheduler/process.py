@@ -1,4 +1,4 @@
-"""``python -m secure_ipp.scheduler``: both doors, the gate, the link to the hub, and all of the scheduler's I/O.
+"""``python -m secure_ipp.scheduler``: its doors, the gate, the link to the hub, and all of the scheduler's I/O.
 
 Decides nothing about tasks; `core` does.  Laws: a door is open only while its gate answers and the hub is heard; what a
 turn of the loop brought is answered at its end; the supervisor's end is this process's end.
@@ -17,17 +17,19 @@ from typing import Any
 from secure_ipp import hardening, limits, logs
 from secure_ipp._version import __version__
 from secure_ipp.access.gate import DecisionEvent, Gate
+from secure_ipp.access.prover import Prover
 from secure_ipp.errors import Refused, SecureIppError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.scheduler import bootstrap as told
 from secure_ipp.scheduler.core import Core
+from secure_ipp.scheduler.doors import Doors
 from secure_ipp.scheduler.heads import Heads, head_key
 from secure_ipp.scheduler.hub_link import HubLink
 from secure_ipp.scheduler.server_key import ServerKey
 from secure_ipp.scheduler.standing import Standing
 from secure_ipp.wire import messages, sockets, tether
 from secure_ipp.wire.connection import Connection
-from secure_ipp.wire.door import Door, new_incarnation
+from secure_ipp.wire.door import new_incarnation
 from secure_ipp.wire.loop import Loop
 from secure_ipp.wire.self_test import SelfTest
 from secure_ipp.wire.session import Session
@@ -60,12 +62,16 @@ class SchedulerProcess:
             keys=link, role="scheduler",
             receives=messages.ToScheduler, handler=self._hub_link,
             first_patience=float("inf"), patience=float("inf"),
+            proves=None if sockets.has_curve() else Prover(orders.cluster_id, "controller"),
         )
         self._tether = tether.Tether(self._loop, lambda: None)
-        self._doors: list[Door] = []
-        self._server_key = ServerKey(server, self._doors, lambda door, keys: door.rebind(self._gate, keys), self._bound)
+        self._doors = Doors(orders, server, lambda: self._standing.trusted_time())
+        self._server_key = ServerKey(
+            server, self._doors.all, lambda door, keys: self._doors.rebind(door, self._gate, keys), self._bound
+        )
         self._standing = Standing(
-            self._core, probe=self._probe.public.raw, doors=self._doors, tell=lambda message: self._hub.send(message)
+            self._core, probe=self._probe.public.raw, doors=self._doors.all,
+            tell=lambda message: self._hub.send(message),
         )
         self._gate = self._new_gate()
         self._standing.guard(self._gate)
@@ -93,18 +99,10 @@ class SchedulerProcess:
             self._end()
 
     def _start(self) -> None:
-        incarnation = new_incarnation()
-        orders = self._orders
-        for domain, endpoints, receives in (
-            ("client", orders.client_endpoints, {"client": messages.FromClient}),
-            ("engine", orders.engine_endpoints, {"agent": messages.FromAgent, "engine": messages.FromEngine}),
-        ):
-            self._doors.append(
-                Door(
-                    self._loop, gate=self._gate, domain=domain, endpoints=endpoints, keys=self._server_key.pair,
-                    cluster=orders.cluster, receives=receives, handler=self, incarnation=incarnation,
-                )
-            )
+        self._doors.open(self._loop, self._gate, self._server_key.pair, self, new_incarnation())
+        if self._doors.problem is not None:
+            self._audit("proofs-unknown", {"reason": self._doors.problem.message})
+            _log.critical("no door that takes proofs is opened: %s", self._doors.problem)
         self._tether.watch()
         self._hub.start()
         self._loop.call_later(_TICK_SECONDS, self._tick)
@@ -113,7 +111,7 @@ class SchedulerProcess:
     def _end(self) -> None:
         if self._self_test is not None:
             self._self_test.stop()
-        for door in self._doors:
+        for door in self._doors.all:
             door.close()
         self._leave_hub()
         self._gate.stop()
@@ -122,7 +120,7 @@ class SchedulerProcess:
 
     def _take_leave(self) -> None:
         """Tell every peer that this is the end, so that nobody looks for a controller that was stopped."""
-        sessions = [session for door in self._doors for session in door.sessions if session.routing_id is not None]
+        sessions = [session for door in self._doors.all for session in door.sessions if session.routing_id is not None]
         for session in sessions:
             session.send(messages.Goodbye("the controller was stopped"))
         until = time.monotonic() + _GOODBYE_SECONDS
@@ -143,10 +141,9 @@ class SchedulerProcess:
         self._loop.stop()
 
     def _begin_self_test(self) -> None:
-        orders = self._orders
         self._self_test = SelfTest(
-            self._loop, endpoints=[_nearby(e) for e in (*orders.client_endpoints, *orders.engine_endpoints)],
-            server_key=self._server_key.pair.public, probe=self._probe, breached=self._fail, passed=self._tested,
+            self._loop, endpoints=self._doors.endpoints, server_key=self._server_key.pair.public, probe=self._probe,
+            breached=self._fail, passed=self._tested, provers=self._doors.provers,
         )
         self._self_test.start()
 
@@ -169,7 +166,7 @@ class SchedulerProcess:
                 self._standing.guard(self._gate)
 
     def _new_gate(self) -> Gate:
-        gate = Gate(self._decided_in_gate, wall=self._standing.trusted_time)
+        gate = Gate(self._decided_in_gate, wall=self._standing.trusted_time, proofs=self._doors.desk)
         gate.run_in_thread(sockets.zap_socket(self._loop.context))
         return gate
 
@@ -203,21 +200,17 @@ class SchedulerProcess:
         if not self._hub.connected:
             return
         status = self._core.status()
-        clients = [
-            messages.ClientRecord(s.user, s.grant, s.hello.host, s.hello.pid, s.address, s.since)
-            for s in self._doors[0].sessions[: limits.TARGETS]
-        ]
         self._to_hub(
             messages.SchedulerStatus(
-                clients, status.tasks_waiting, status.tasks_running, status.tasks_done, self._refused,
-                status.recovering, self._server_key.number, self._server_key.unaware,
+                self._doors.clients(limits.TARGETS), status.tasks_waiting, status.tasks_running, status.tasks_done,
+                self._refused, status.recovering, self._server_key.number, self._server_key.unaware,
             )
         )
 
     # --- the gate --------------------------------------------------------------------------------------------
 
     def _decided_in_gate(self, event: DecisionEvent) -> None:
-        own_trial = self._self_test is not None and event.key == self._self_test.stranger.public.fingerprint
+        own_trial = self._self_test is not None and self._self_test.is_own(event.key)
         if event.role == "probe" or (own_trial and event.count == 1 and event.status != "200"):
             return
         if event.status != "200":
@@ -338,15 +331,6 @@ def _same_versions(session: Session) -> None:
             f"{session.hello.package}, this controller Python {platform.python_version()} and {__version__}",
             f"use Python {'.'.join(mine)} there, and install secure-ipp=={__version__}", code="version",
         )
-
-
-def _nearby(endpoint: str) -> str:
-    """How to reach a bound endpoint from this host."""
-    for everywhere, here in (("tcp://*:", "tcp://127.0.0.1:"), ("tcp://0.0.0.0:", "tcp://127.0.0.1:"),
-                             ("tcp://[::]:", "tcp://[::1]:")):
-        if endpoint.startswith(everywhere):
-            return here + endpoint[len(everywhere) :]
-    return endpoint
 
 
 def main() -> int:

@@ -28,13 +28,16 @@ def check_door(
         ForwardingRefused: the ssh server does not pass on to it.
         DoorSilent: it does, and nobody answers.
     """
+    proves, refused = reached.prover(capability), set()
     for key in server_keys:
         for door in reached.doors:
-            verdict = try_door(door, key, capability.keys, seconds)
+            verdict = try_door(door, key, capability.keys, seconds, proves=proves)
             if verdict == "admitted":
                 return
             if verdict == "refused":
-                raise key_refused(before=False)
+                refused.add(key)
+                if proves is None or len(refused) == len(server_keys):  # a proof for another server key is refused, too
+                    raise key_refused(before=False, by_proof=proves is not None)
     until = time.monotonic() + _HEAR_SECONDS
     while reached.hopeless() is None and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)

@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from secure_ipp import limits
+from secure_ipp.access.prover import Prover, prover_for
 from secure_ipp.errors import SecureIppError, UsageError
 from secure_ipp.keys.capability import Capability
 from secure_ipp.keys.curve import CurvePublicKey
@@ -103,6 +104,10 @@ class Reached:
             failed(hopeless)
             return
         loop.call_later(_LOOK_SECONDS, lambda: self.watch(loop, connection, failed))
+
+    def prover(self, capability: Capability) -> Prover | None:
+        """What proves the file's key on this way; None: it is Curve."""
+        return prover_for(capability.cluster_id, capability.role) if self.by_proof else None
 
     def release(self) -> None:
         if self.lease is not None:
@@ -194,11 +199,12 @@ def _answers(
     """Whether the door answers on this way, be it with a refusal: all its addresses are tried at once."""
     seconds = max(0.1, min(limits.DIRECT_SECONDS, (until - time.monotonic()) / 2))
     verdicts: SimpleQueue[Verdict] = SimpleQueue()
+    proves = prover_for(capability.cluster_id, capability.role) if way.by_proof else None
     tries = [(door, key) for door in way.doors for key in server_keys]
 
     def attempt(door: str, key: CurvePublicKey) -> None:
         try:
-            verdicts.put(try_door(door, key, capability.keys, seconds))
+            verdicts.put(try_door(door, key, capability.keys, seconds, proves=proves))
         except Exception as error:  # noqa: BLE001  the edge of a thread; whoever waits counts answers
             _log.info("the door %s could not be tried: %s", door, error)
             verdicts.put("silent")

@@ -1,16 +1,16 @@
 """The connecting end: keeps one link to a door, over as many connections as it takes.
 
 It decides when to try again and when to give up; what travels is its owner's affair.  Laws: every connection is a
-new socket and a new handshake (libzmq never reconnects by itself); a refused key, a refused version or patience
-that is over end it for good, with an error that says what to do; it never waits longer than its patience.
+new socket and a new handshake (libzmq never reconnects by itself), and where there is no Curve a new proof; a refused
+key, a refused version, an impostor or patience that is over end it for good, with an error that says what to do; it
+never waits longer than its patience.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -23,15 +23,18 @@ from secure_ipp.wire.codec import PacketDecoder, decode_greeting_reply, encode_m
 from secure_ipp.wire.greeting import Role, make_hello, refusal_of
 from secure_ipp.wire.handler import ConnectionHandler
 from secure_ipp.wire.link import Link
-from secure_ipp.wire.loop import Loop, Timer
+from secure_ipp.wire.loop import Loop, Timer, cancel
+from secure_ipp.wire.tries import LAST_SECONDS, Tries
+
+if TYPE_CHECKING:
+    from secure_ipp.access.prover import Prover, Trial
 
 log = logging.getLogger("secure_ipp.wire")
 
-_FIRST_ATTEMPT_SECONDS = 1.0  # from connect to welcome; later ones are longer
 _CONNECTED_SECONDS = limits.GATE_EARLY_SECONDS + 2.0  # a try that got so far as TCP: the gate may think so long
 _ADMITTED_SECONDS = 3 * limits.HELLO_SECONDS  # a try whose key was admitted: the door has much to read, or is ill
 _FALLEN = "the connection was closed"
-_LAST_TRY_SECONDS = 0.1  # less patience than this is not worth another try
+_CLOCKS_DIFFER = 500  # the gate's status for a proof whose time it does not take
 _READ_BATCH = 256  # zmq messages taken in before the loop turns
 _NOTICED_SECONDS = limits.HEARTBEAT_TIMEOUT_SECONDS  # after which the door has noticed a loss, too
 
@@ -44,17 +47,21 @@ class Connection:
         server_key: what it proves itself with: one key for good, or what is known of it, which changes (S33).
         receives: the union of messages that the door may send.
         first_patience: seconds to look for the controller at first; `patience`: after a loss.
+        proves: makes a proof for each try at an address that is a Unix socket, in place of Curve (S25); None: all is
+            Curve.
     """
 
     def __init__(
         self, loop: Loop, *, doors: Sequence[str], server_key: CurvePublicKey | KnownDoors, keys: KeyPair,
         role: Role,
-        receives: Any, handler: ConnectionHandler, first_patience: float, patience: float,
+        receives: Any, handler: ConnectionHandler, first_patience: float, patience: float, proves: Prover | None = None,
     ) -> None:
         self._loop = loop
-        self._doors = list(doors)
         self._known = server_key if isinstance(server_key, KnownDoors) else KnownDoors((server_key,))
+        self._tries = Tries(doors, self._known)
         self._server_key = self._known.keys[0]  # of this try
+        self._proves = proves
+        self._trial: Trial | None = None  # of this try
         self._keys = keys
         self._role: Role = role
         self._decoder: PacketDecoder[Any] = PacketDecoder(receives)
@@ -67,7 +74,6 @@ class Connection:
         self._monitor: monitor.Monitor | None = None
         self._welcomed = False
         self._encrypted = False
-        self._tries = 0
         self._give_up_at = 0.0
         self._last_reason = "no answer"
         self._attempt_timer: Timer | None = None
@@ -135,12 +141,14 @@ class Connection:
 
     def _attempt(self) -> None:
         self._retry_timer = None
-        key, place = divmod(self._tries % self._ways, len(self._doors))
-        door, self._server_key = self._doors[place], self._known.keys[key]
-        self._tries += 1
+        door, self._server_key = self._tries.next()
         self._welcomed = self._encrypted = False
         try:
-            socket = sockets.connect(self._loop.context, door, server_key=self._server_key, keys=self._keys)
+            proves = self._proves if door.startswith("ipc:") else None
+            self._trial = proves.prove(self._keys, self._server_key) if proves is not None else None
+            socket = sockets.connect(
+                self._loop.context, door, server_key=self._server_key, keys=self._keys, trial=self._trial
+            )
             self._socket = socket
             self._monitor = monitor.Monitor(socket)
             self._loop.add_reader(self._monitor.socket, self._on_monitor)
@@ -153,22 +161,14 @@ class Connection:
         except zmq.ZMQError as error:
             self._lose(f"cannot connect to {door}: {error.strerror}")
             return
-        self._end_attempt_in(self._longest())
-
-    @property
-    def _ways(self) -> int:
-        """Each door with each key."""
-        return len(self._doors) * len(self._known.keys)
-
-    def _longest(self) -> float:
-        """Seconds of this try; a gate that says "not known yet" leaves the handshake hanging."""
-        rounds = min(self._tries // self._ways, 8)
-        return min(limits.HANDSHAKE_SECONDS, _FIRST_ATTEMPT_SECONDS * 1.5**rounds)
+        except SecureIppError as error:  # there is no way that is not weaker than it must be
+            self._fail(error)
+            return
+        self._end_attempt_in(self._tries.seconds)
 
     def _end_attempt_in(self, seconds: float) -> None:
         """Give this try so much time, as far as there is patience."""
-        if self._attempt_timer is not None:
-            self._attempt_timer.cancel()
+        cancel(self._attempt_timer)
         remaining = max(0.1, self._give_up_at - self._loop.now())
         self._attempt_timer = self._loop.call_later(min(seconds, remaining), self._attempt_over)
 
@@ -179,9 +179,7 @@ class Connection:
             self._lose(said)
 
     def _drop_socket(self) -> None:
-        for timer in (self._attempt_timer, self._ack_timer):
-            if timer is not None:
-                timer.cancel()
+        cancel(self._attempt_timer, self._ack_timer)
         self._attempt_timer = self._ack_timer = None
         if self._monitor is not None:
             self._loop.remove_reader(self._monitor.socket)
@@ -205,22 +203,17 @@ class Connection:
         self._last_reason = reason
         if was_welcome:
             self._give_up_at = now + self._patience
-            lasted = now - self._welcomed_at > limits.RECONNECT_MAX_SECONDS
-            self._tries = 0 if lasted else self._ways  # one that falls at once is not tried at once
+            self._tries.begin_again(now - self._welcomed_at > limits.RECONNECT_MAX_SECONDS)
             self._resume_timer = self._loop.call_later(limits.RESUME_SECONDS + _NOTICED_SECONDS, self._give_session_up)
             log.info("connection lost: %s; trying again", reason)
             self._handler.on_lost(reason)
         if self._ended:
             return
         remaining = self._give_up_at - now
-        if remaining < _LAST_TRY_SECONDS:
-            self._fail(failures.unreachable(self._doors, self._last_reason))
+        if remaining < LAST_SECONDS:
+            self._fail(failures.unreachable(self._tries.doors, self._last_reason))
             return
-        rounds, wait = self._tries // self._ways, 0.0
-        if rounds:
-            wait = min(limits.RECONNECT_MAX_SECONDS, limits.RECONNECT_FIRST_SECONDS * 2 ** min(rounds, 6))
-            wait = min(wait * random.uniform(0.7, 1.3), remaining - _LAST_TRY_SECONDS)
-        self._retry_timer = self._loop.call_later(wait, self._attempt)
+        self._retry_timer = self._loop.call_later(self._tries.wait(remaining), self._attempt)
 
     def _give_session_up(self) -> None:
         """Nothing more is kept for it; the next hello asks for a new one."""
@@ -237,9 +230,7 @@ class Connection:
     def _finish(self) -> None:
         self._ended = True
         self._welcomed = False
-        for timer in (self._retry_timer, self._close_timer, self._resume_timer):
-            if timer is not None:
-                timer.cancel()
+        cancel(self._retry_timer, self._close_timer, self._resume_timer)
         self._drop_socket()
         self._link.drop()
 
@@ -255,14 +246,14 @@ class Connection:
         watching = self._monitor
         for event in watching.events() if watching is not None else ():
             if event.event == monitor.CONNECTED:
-                if not self._welcomed and self._tries >= self._ways:  # no door is untried: this one may be busy
-                    self._end_attempt_in(max(_CONNECTED_SECONDS, self._longest()))
+                if not self._welcomed and self._tries.all_tried:  # this door may be busy
+                    self._end_attempt_in(max(_CONNECTED_SECONDS, self._tries.seconds))
             elif event.event == monitor.HANDSHAKE_SUCCEEDED:
                 self._encrypted = True
                 if not self._welcomed:  # the door admits the key, and may be busy: another try would make it busier
                     self._end_attempt_in(_ADMITTED_SECONDS)
             elif event.event == monitor.HANDSHAKE_FAILED_AUTH:
-                self._fail(failures.key_refused(before=self._welcomed_at > 0))
+                self._on_refused(event.value)
             elif event.event in (
                 monitor.DISCONNECTED, monitor.CLOSED, monitor.HANDSHAKE_FAILED_PROTOCOL,
                 monitor.HANDSHAKE_FAILED_NO_DETAIL,
@@ -272,6 +263,16 @@ class Connection:
                     self._lose(self._reason(event.event))
             if self._monitor is not watching:
                 return
+
+    def _on_refused(self, status: int) -> None:
+        """At the gate, which with proofs says no to a wrong server key, too: all that are known are tried."""
+        by_proof = self._trial is not None
+        if by_proof and status == _CLOCKS_DIFFER:
+            self._fail(failures.proof_refused())
+        elif by_proof and not self._tries.refused(self._server_key):
+            self._lose(failures.HANDSHAKE)
+        else:
+            self._fail(failures.key_refused(before=self._welcomed_at > 0, by_proof=by_proof))
 
     def _reason(self, event: int) -> str:
         if self._welcomed:
@@ -314,6 +315,9 @@ class Connection:
 
     def _on_greeting(self, frames: list[zmq.Frame]) -> None:
         reply = decode_greeting_reply(frames[0].bytes)
+        if self._trial is not None and not self._welcomed and not self._trial.is_answered(reply.proof):
+            self._fail(failures.impostor())  # at once: another proof would be another one to misuse
+            return
         if isinstance(reply, messages.Refusal):
             self._fail(refusal_of(reply))
             return
@@ -326,12 +330,11 @@ class Connection:
             self._link.resumed(reply.received)
         else:
             self._link = Link(self._decoder)
-        for timer in (self._attempt_timer, self._resume_timer):
-            if timer is not None:
-                timer.cancel()
+        cancel(self._attempt_timer, self._resume_timer)
         self._attempt_timer = self._resume_timer = None
         self._session = reply.session
         self._known.accepted(self._server_key)
+        self._tries.welcomed()
         self._welcomed, self._welcomed_at = True, self._loop.now()
         self._hand_over_acknowledged()
         self._handler.on_welcome(reply)

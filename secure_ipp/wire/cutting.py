@@ -7,6 +7,7 @@ Law: whoever wants a cut names the connection by its ticket; a descriptor alone 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from secure_ipp import limits
+from secure_ipp.wire.unix_sockets import is_own_peer
 
 _STRANGERS_PART = 3  # half-open connections of a door get one in so many of our descriptors; there are two doors
 _SO_COOKIE = 57  # Linux; not named by Python's socket module
@@ -26,12 +28,13 @@ _BYTES_RECEIVED = struct.Struct("=128xQ")
 
 @dataclass(slots=True)
 class Accepted:
-    """A connection that libzmq accepted and has not closed."""
+    """A connection that libzmq accepted and has not closed; `answer` is what is to be said to its proof."""
 
     descriptor: int
     ticket: bytes
     source: str
     since: float
+    answer: bytes = b""
 
     def cut(self) -> bool:
         """Shut this connection down, if the descriptor still is it."""
@@ -62,9 +65,15 @@ class Accepted:
 
 
 class Connections:
-    """All accepted connections of a door, by descriptor."""
+    """All accepted connections of a door, by descriptor.
 
-    def __init__(self) -> None:
+    Args:
+        own_only: whoever is not of this user (or root) is cut at once; for doors that are Unix sockets.
+    """
+
+    def __init__(self, *, own_only: bool = False) -> None:
+        self._own_only = own_only
+        self.foreign = 0  # cut for that
         # strangers must leave descriptors to those who have a key, and to this process itself
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         has_bound = descriptors != resource.RLIM_INFINITY
@@ -86,6 +95,11 @@ class Connections:
             return
         with duplicate:
             ticket, source = _identify(duplicate)
+            if ticket and self._own_only and not is_own_peer(duplicate):
+                ticket = b""
+                self.foreign += 1
+                with contextlib.suppress(OSError):
+                    duplicate.shutdown(socket.SHUT_RDWR)
         if ticket:
             self._all[descriptor] = self._half_open[descriptor] = Accepted(descriptor, ticket, source, now)
             self._of_source.setdefault(source, OrderedDict())[descriptor] = self._half_open[descriptor]

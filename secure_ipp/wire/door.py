@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import zmq
+from msgspec.structs import replace
 
 from secure_ipp import limits
 from secure_ipp._version import __version__
@@ -25,8 +26,10 @@ from secure_ipp.wire.codec import PacketDecoder
 from secure_ipp.wire.cutting import Accepted, Connections
 from secure_ipp.wire.greeting import Newcomer, check_routing_id, descriptor_of, property_of, read_greeting
 from secure_ipp.wire.loop import Loop
+from secure_ipp.wire.losses import Losses
 from secure_ipp.wire.outbox import Outbox
 from secure_ipp.wire.pace import pace
+from secure_ipp.wire.proven import answer_of
 from secure_ipp.wire.session import Session
 from secure_ipp.wire.unread import UnreadWatch, bytes_on_the_wire
 
@@ -34,7 +37,6 @@ log = logging.getLogger("secure_ipp.wire")
 _READ_BATCH = 256
 _LAST_WORDS_SECONDS = 0.2  # between a refusal and the cut, for the refusal to arrive
 _GOODBYE_SECONDS = 0.05  # for an acknowledged goodbye to be followed by the end of the connection
-_HEAR_OUT_SECONDS = 2.0  # for the last words of a fallen connection, while others talk too
 _IGNORE_SECONDS = 30.0  # longer than a cut connection can live
 _SWEEP_SECONDS = 0.25
 
@@ -72,13 +74,14 @@ class Door:
 
     Args:
         gate: must be alive; see `sockets.bind_door`.
+        by_proof: see there, too.
         receives: for each role that the gate may give here, the union of messages it may send.
         incarnation: this run of the process, 16 random bytes.
     """
 
     def __init__(
         self, loop: Loop, *, gate: sockets.LiveGate, domain: str, endpoints: list[str], keys: KeyPair, cluster: str,
-        receives: Mapping[str, Any], handler: DoorHandler, incarnation: bytes,
+        receives: Mapping[str, Any], handler: DoorHandler, incarnation: bytes, by_proof: bool = False,
     ) -> None:
         self._loop = loop
         self.domain = domain
@@ -86,11 +89,15 @@ class Door:
         self._decoders = {role: PacketDecoder[Any](union) for role, union in receives.items()}
         self._handler = handler
         self._incarnation = incarnation
-        bound = self._bound = sockets.bind_door(loop.context, gate, domain=domain, endpoints=endpoints, keys=keys)
+        self.by_proof = by_proof
+        bound = self._bound = sockets.bind_door(
+            loop.context, gate, domain=domain, endpoints=endpoints, keys=keys, by_proof=by_proof
+        )
         self._socket, self._monitor, self._last_id = bound.socket, bound.monitor, bound.last_id
-        self._outbox = Outbox(loop, self._socket, fell=self._fall, stalled=self._on_stalled)
+        self._losses = Losses(loop, self._read, self._lost)
+        self._outbox = Outbox(loop, self._socket, fell=self._losses.fall, stalled=self._on_stalled)
         self.mark = self._outbox.mark  # this session has something to say at the end of the turn
-        self._connections = Connections()
+        self._connections = Connections(own_only=by_proof)
         self._unread = UnreadWatch()
         self._all_read_at = loop.now()  # when last there was nothing more to read
         self._silent: Counter[str] = Counter()  # cut since the last sweep, by source
@@ -98,7 +105,6 @@ class Door:
         self._by_token: dict[bytes, Session] = {}
         self._by_descriptor: dict[int, Session] = {}
         self._former: dict[bytes, float] = {}  # routing ids that are not listened to any more, and since when
-        self._losing: dict[Session, tuple[bytes | None, float]] = {}  # under which routing id, and since when
         self._closed = False
         loop.add_reader(self._monitor.socket, self._on_monitor)
         loop.add_reader(self._socket, self._on_readable)
@@ -128,7 +134,7 @@ class Door:
         self._loop.remove_reader(self._monitor.socket)
         self._loop.remove_reader(self._socket)
         self._monitor.close()
-        self._socket.close(0)
+        sockets.close_door(self._bound)
         for session in self._by_token.values():
             session.end()
 
@@ -200,6 +206,8 @@ class Door:
         if connection is None:
             self._ignore(routing_id)  # it has fallen, or its descriptor could not be looked at: it will try again
             return
+        if self.by_proof:
+            connection.answer = answer_of(frames[1])
         try:
             check_routing_id(frames, self._last_id, self._connections.accepted)
             newcomer = read_greeting(frames, self._decoders)
@@ -216,7 +224,7 @@ class Door:
         except (ProtocolError, Refused) as error:
             self._report(error, property_of(frames[1], "User-Id"), property_of(frames[1], "Peer-Address"))
             self._ignore(routing_id)
-            if self._outbox.send_alone(routing_id, _refusal(error)):
+            if self._outbox.send_alone(routing_id, replace(_refusal(error), proof=connection.answer)):
                 self._cut_soon(connection)
 
     def _open(self, newcomer: Newcomer, routing_id: bytes, connection: Accepted) -> None:
@@ -247,6 +255,7 @@ class Door:
         welcome = messages.Welcome(
             session=session.token, resumed=resumed, received=session.link.acknowledged_here,
             incarnation=self._incarnation, cluster=self._cluster, package=__version__, python=platform.python_version(),
+            proof=connection.answer,
         )
         if not self._outbox.send_alone(routing_id, welcome):
             self._lost(session)
@@ -300,30 +309,9 @@ class Door:
                 self._connections.remove(event.value)
                 session = self._by_descriptor.pop(event.value, None)
                 if session is not None:
-                    self._fall(session)
+                    self._losses.fall(session)
         if self._connections.crowded:
             self._cut_silent()
-
-    def _fall(self, session: Session) -> None:
-        """Its connection is not there any more; it may not be the first time that this is noticed."""
-        if not self._losing:
-            self._loop.at_turn_end(self._take_losses)
-        if session not in self._losing or self._losing[session][0] != session.routing_id:
-            self._losing[session] = session.routing_id, self._loop.now()
-
-    def _take_losses(self) -> None:
-        """What a peer said before its connection fell is heard first, in a bounded time."""
-        all_read, now = self._read(), self._loop.now()
-        losing, self._losing = self._losing, {}
-        for session, (routing_id, since) in losing.items():
-            if session.routing_id is None or session.routing_id != routing_id:
-                continue  # it is back already, or gone
-            if all_read or now - since > _HEAR_OUT_SECONDS:
-                self._lost(session)
-            else:
-                self._losing[session] = routing_id, since
-        if self._losing:
-            self._loop.call_later(0.0, self._take_losses)
 
     def _lost(self, session: Session) -> None:
         if session.routing_id is None or self._closed:
@@ -382,6 +370,10 @@ class Door:
 
     def _report_silent(self) -> None:
         """In one record a source, however fast they come."""
+        foreign, self._connections.foreign = self._connections.foreign, 0
+        if foreign:
+            reason = "a process of another user"
+            self._handler.on_incident("cut", {"door": self.domain, "count": str(foreign), "reason": reason})
         silent, self._silent = self._silent, Counter()
         for source, count in silent.items():
             self._handler.on_incident(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
+from secure_ipp import limits
 from secure_ipp.errors import ControllerUnreachable, Refused, Revoked
 
 HANDSHAKE = (
@@ -31,9 +33,34 @@ def unreachable(doors: Sequence[str], reason: str) -> ControllerUnreachable:
     return ControllerUnreachable(f"no controller at {', '.join(doors)}: {reason}", advice)
 
 
-def key_refused(*, before: bool) -> Refused:
-    """The gate said no; `before`: it had let this key in earlier."""
+def impostor() -> Refused:
+    """Who answered a proof did not have the server's key."""
+    return Refused(
+        "what answers at this Unix socket is not the controller: it could not show that it has the server's key",
+        "see who made that socket; all that was sent there is a one-time proof, good for this cluster's door alone",
+        code="impostor",
+    )
+
+
+def proof_refused() -> Refused:
+    """The gate knows the key, and would not take the proof's time."""
+    return Refused(
+        f"the door did not take this key's proof: the clocks of this host and of the controller's differ by more than "
+        f"{limits.PROOF_SECONDS:.0f} s (here it is {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())})",
+        "set the clock that is wrong; if neither is, see the controller's log (scheduler.log)", code="clock",
+    )
+
+
+def key_refused(*, before: bool, by_proof: bool = False) -> Refused:
+    """The gate said no.
+
+    Args:
+        before: it had let this key in earlier.
+        by_proof: it was not Curve, whose handshake tells another server key from an unknown one.
+    """
     advice = "ask the cluster's owner for a new connection file"
+    if by_proof:
+        advice = f"if the server's key was rotated since the file was made, or the key was revoked: {advice}"
     if before:
         return Revoked("your key was revoked or has expired: the door does not admit it any more", advice)
     return Refused(

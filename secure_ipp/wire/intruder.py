@@ -6,7 +6,7 @@ Used by the doors' self-test, by `doctor` and by the demo: it is the real door t
 from __future__ import annotations
 
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import zmq
 
@@ -14,17 +14,23 @@ from secure_ipp import limits
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.wire import monitor, sockets
 
+if TYPE_CHECKING:
+    from secure_ipp.access.prover import Prover, Trial
+
 Verdict = Literal["admitted", "refused", "closed", "silent"]
 
 
 def try_door(
-    endpoint: str, server_key: CurvePublicKey, keys: KeyPair, timeout: float = limits.SELF_TEST_TIMEOUT_SECONDS
+    endpoint: str, server_key: CurvePublicKey, keys: KeyPair, timeout: float = limits.SELF_TEST_TIMEOUT_SECONDS, *,
+    proves: Prover | None = None, spoilt: bool = False,
 ) -> Verdict:
     """One handshake with these keys, then away again.
 
     Args:
         endpoint: `tcp://host:port` or `ipc://path`.
         timeout: seconds.
+        proves: proves the key in place of Curve, at an address that is a Unix socket (S25).
+        spoilt: with a proof that does not hold, as of somebody who knows the public key alone.
 
     Returns:
         "admitted"; "refused" (the gate said no for good); "closed" (turned away for now, or nothing there);
@@ -32,18 +38,23 @@ def try_door(
 
     Raises:
         zmq.ZMQError: no socket could be had, or the endpoint is none.
+        EnvironmentProblem: Curve is needed, and this libzmq has none.
     """
+    trial = proves.prove(keys, server_key) if proves is not None and endpoint.startswith("ipc:") else None
+    if trial is not None and spoilt:
+        trial = trial.spoilt()
     context = sockets.make_context()
     try:
-        return _try(context, endpoint, server_key, keys, timeout)
+        return _try(context, endpoint, server_key, keys, timeout, trial)
     finally:
         context.destroy(linger=0)
 
 
 def _try(
-    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, server_key: CurvePublicKey, keys: KeyPair, timeout: float
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, server_key: CurvePublicKey, keys: KeyPair, timeout: float,
+    trial: Trial | None,
 ) -> Verdict:
-    socket = sockets.connect(context, endpoint, server_key=server_key, keys=keys)
+    socket = sockets.connect(context, endpoint, server_key=server_key, keys=keys, trial=trial)
     watch = monitor.Monitor(socket)
     try:
         socket.connect(endpoint)

@@ -39,6 +39,13 @@ class Timer:
         self.callback = None
 
 
+def cancel(*timers: Timer | None) -> None:
+    """Those of them that are there."""
+    for timer in timers:
+        if timer is not None:
+            timer.cancel()
+
+
 class Loop:
     """Runs in the thread that calls `run`; only `call_threadsafe` and `stop` may be called from others."""
 

@@ -1,6 +1,7 @@
 """Doors are tried, really, with a stranger's key and with a probe's (S2).
 
 libzmq fails open when nobody answers for the gate, so it is not asked whether it works: it is made to show it.
+At a door that is a Unix socket both have a proof of their key (S25), and somebody without one tries, too.
 Laws: a stranger who is admitted ends the process that owns the door; a probe that gets no answer is an alarm and
 nothing more, for a busy machine is no breach.
 """
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import zmq
 
 from secure_ipp import limits
+from secure_ipp.access.prover import Prover
 from secure_ipp.errors import PolicyError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.wire.intruder import Verdict, try_door
@@ -31,6 +33,7 @@ class SelfTest:
         probe: a key that the gate admits as a probe.
         breached: called in the loop's thread when a stranger was admitted.
         passed: called in the loop's thread after a round: whether every probe was answered.
+        provers: of the endpoints that take proofs.
 
     Attributes:
         stranger: the key that must be refused; by it the gate's owner knows our own refusals from others.
@@ -39,6 +42,7 @@ class SelfTest:
     def __init__(
         self, loop: Loop, *, endpoints: Sequence[str], server_key: CurvePublicKey, probe: KeyPair,
         breached: Callable[[PolicyError], None], passed: Callable[[bool], None],
+        provers: Mapping[str, Prover] | None = None,
     ) -> None:
         self._loop = loop
         self._endpoints = endpoints
@@ -47,6 +51,7 @@ class SelfTest:
         self.stranger = KeyPair.generate()
         self._breached = breached
         self._passed = passed
+        self._provers = provers or {}
         self._stopping = threading.Event()
         self._now = threading.Event()  # do not wait for the next round
         self._thread = threading.Thread(target=self._run, name="self-test", daemon=True)
@@ -64,15 +69,24 @@ class SelfTest:
         self._server_key = server_key
         self._now.set()
 
-    def _try(self, endpoint: str, keys: KeyPair) -> Verdict:
+    def is_own(self, key: str) -> bool:
+        """Whether a refusal of a key of this fingerprint was asked for here."""
+        spoilt = self._probe.public.fingerprint if self._provers else ""
+        return key in (self.stranger.public.fingerprint, spoilt) and bool(key)
+
+    def _try(self, endpoint: str, keys: KeyPair, *, spoilt: bool = False) -> Verdict:
+        proves = self._provers.get(endpoint)
         try:
-            return try_door(endpoint, self._server_key, keys)
+            if proves is None:
+                return try_door(endpoint, self._server_key, keys)
+            return try_door(endpoint, self._server_key, keys, proves=proves, spoilt=spoilt)
         except zmq.ZMQError as error:  # descriptors have run out, say: no answer, and no end of the trials
             _log.warning("the door %s could not be tried: %s", endpoint, error.strerror)
             return "silent"
 
     def _try_as_stranger(self, endpoint: str) -> None:
-        if self._try(endpoint, self.stranger) == "admitted":
+        unproven = endpoint in self._provers and self._try(endpoint, self._probe, spoilt=True) == "admitted"
+        if unproven or self._try(endpoint, self.stranger) == "admitted":
             self._stopping.set()
             error = PolicyError(
                 f"the door {endpoint} let a stranger in; it is closed",

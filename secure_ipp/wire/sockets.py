@@ -1,7 +1,9 @@
 """The only maker of sockets (rule S1): whatever binds here asks the gate, whatever connects here speaks Curve.
 
 `bind_door` takes the live gate as an argument, so that it cannot be forgotten; libzmq fails open without one.
-No function here makes a plain tcp or ipc socket.
+No function here makes a plain tcp socket.  Where there is no Curve there are Unix sockets in directories that only
+their owner can enter, which take one-time proofs (S25), and nothing else; no option of Curve is touched for them, so
+that a libzmq without it will do.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import ctypes
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import zmq
 
@@ -18,6 +20,10 @@ from secure_ipp import limits
 from secure_ipp.errors import EnvironmentProblem, PolicyError
 from secure_ipp.keys.curve import CurvePublicKey, KeyPair
 from secure_ipp.wire.monitor import Monitor
+from secure_ipp.wire.unix_sockets import leave_place, path_of, shut_to_others, take_place
+
+if TYPE_CHECKING:
+    from secure_ipp.access.prover import Trial
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_ENFORCE_DOMAIN = 93  # in libzmq's draft list by name only; the released library acts on it
@@ -45,18 +51,22 @@ def seed_routing_ids() -> None:
     ctypes.CDLL(None).srand(int.from_bytes(os.urandom(4), "little"))
 
 
-def make_context() -> zmq.Context[zmq.Socket[bytes]]:
-    """A context whose automatic routing ids nobody can guess.
+def require_curve() -> None:
+    """Return if this libzmq has Curve.
 
     Raises:
-        EnvironmentProblem: this libzmq has no Curve.
+        EnvironmentProblem: it has none.
     """
-    if not zmq.has("curve"):
+    if not has_curve():
         raise EnvironmentProblem(
             "this libzmq was built without Curve",
             "install pyzmq's wheel (pip install --force-reinstall --only-binary :all: 'pyzmq>=27.3.0')",
             code="no-curve",
         )
+
+
+def make_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """A context whose automatic routing ids nobody can guess."""
     seed_routing_ids()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 65535)
@@ -79,33 +89,47 @@ class BoundDoor:
         monitor: set before anybody could connect.
         last_id: number of the last automatic routing id that was given before; secret, like all of them.
         endpoints: where it listens, as libzmq names them.
+        by_proof: it takes proofs, and no Curve.
     """
 
     socket: zmq.Socket[bytes]
     monitor: Monitor
     last_id: int
     endpoints: tuple[str, ...]
+    by_proof: bool
 
 
 def bind_door(
-    context: zmq.Context[zmq.Socket[bytes]], gate: LiveGate, *, domain: str, endpoints: list[str], keys: KeyPair
+    context: zmq.Context[zmq.Socket[bytes]], gate: LiveGate, *, domain: str, endpoints: list[str], keys: KeyPair,
+    by_proof: bool = False,
 ) -> BoundDoor:
     """Open a door.
 
+    Args:
+        by_proof: it takes proofs in place of Curve (S25); then it is Unix sockets alone.
+
     Raises:
-        PolicyError: the gate does not run, or the domain is empty.
-        EnvironmentProblem: an address or port cannot be bound.
+        PolicyError: the gate does not run, the domain is empty, or a door for proofs would not be a Unix socket in a
+            private directory.
+        EnvironmentProblem: an address or port cannot be bound, or this libzmq has no Curve.
     """
     if not gate.alive():
         raise PolicyError("the gate does not run, so no door may open", code="no-gate")
     if not domain:
         raise PolicyError("a door needs a ZAP domain", code="no-domain")
+    if not by_proof:
+        require_curve()
+    elif not all(map(_is_unix, endpoints)):
+        raise PolicyError("a door without Curve is a Unix socket, and nothing else", code="no-curve")
     socket = context.socket(zmq.ROUTER)
     try:
         _common(socket)
-        socket.setsockopt(zmq.CURVE_SERVER, 1)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.raw)
-        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.raw)
+        if by_proof:
+            socket.setsockopt(zmq.PLAIN_SERVER, 1)
+        else:
+            socket.setsockopt(zmq.CURVE_SERVER, 1)
+            socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.raw)
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.raw)
         socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
         socket.setsockopt(ZAP_ENFORCE_DOMAIN, 1)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -113,18 +137,20 @@ def bind_door(
         socket.setsockopt(zmq.IPV6, int(any("[" in endpoint for endpoint in endpoints)))
         last_id = _routing_id_now(context, socket)
         watch = Monitor(socket)
-        bound = tuple(_bind(socket, endpoint) for endpoint in endpoints)
+        bind = _bind_private if by_proof else _bind
+        bound = tuple(bind(socket, endpoint) for endpoint in endpoints)
     except BaseException:
         socket.close(0)
         raise
-    return BoundDoor(socket, watch, last_id, bound)
+    return BoundDoor(socket, watch, last_id, bound, by_proof)
 
 
 def rebind_door(gate: LiveGate, door: BoundDoor, keys: KeyPair) -> None:
     """Have a door prove itself with another key (S33).
 
     A bound socket ignores a key that is set later, so its addresses are let go and taken again; with them fall all
-    connections, whose links resume with the new key.
+    connections, whose links resume with the new key.  A door that takes proofs has its key at the gate, and does the
+    same for the sake of those connections.
 
     Raises:
         PolicyError: the gate does not run.
@@ -134,6 +160,10 @@ def rebind_door(gate: LiveGate, door: BoundDoor, keys: KeyPair) -> None:
         raise PolicyError("the gate does not run, so no door may open", code="no-gate")
     for endpoint in door.endpoints:
         door.socket.unbind(endpoint)
+    if door.by_proof:
+        for endpoint in door.endpoints:
+            _bind_private(door.socket, endpoint, ours=True)
+        return
     door.socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.raw)
     door.socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.raw)
     until = time.monotonic() + limits.REBIND_SECONDS
@@ -148,17 +178,42 @@ def rebind_door(gate: LiveGate, door: BoundDoor, keys: KeyPair) -> None:
                 time.sleep(_REBIND_POLL_SECONDS)  # libzmq's thread lets go of an address a moment later
 
 
+def close_door(door: BoundDoor) -> None:
+    """Let go of it; its monitor is closed already."""
+    door.socket.close(0)
+    if door.by_proof:
+        for endpoint in door.endpoints:
+            leave_place(path_of(endpoint))
+
+
 def connect(
-    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, server_key: CurvePublicKey, keys: KeyPair
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, server_key: CurvePublicKey, keys: KeyPair,
+    trial: Trial | None = None,
 ) -> zmq.Socket[bytes]:
-    """A DEALER towards a door; it claims no routing id and never reconnects by itself (S5). Not yet connected."""
+    """A DEALER towards a door; it claims no routing id and never reconnects by itself (S5). Not yet connected.
+
+    Args:
+        trial: a fresh proof of the key, in place of Curve (S25).
+
+    Raises:
+        PolicyError: a proof would leave by another way than a Unix socket.
+        EnvironmentProblem: this libzmq has no Curve.
+    """
+    if trial is None:
+        require_curve()
+    elif not _is_unix(endpoint):
+        raise PolicyError("a proof is shown at Unix sockets only, never over TCP", code="no-curve")
     socket = context.socket(zmq.DEALER)
     _common(socket)
-    socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.raw)
-    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.raw)
-    socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.raw)
+    if trial is None:
+        socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.raw)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.raw)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.raw)
+    else:
+        socket.setsockopt(zmq.PLAIN_USERNAME, trial.proof.username)
+        socket.setsockopt(zmq.PLAIN_PASSWORD, trial.proof.password)
     socket.setsockopt(zmq.RECONNECT_IVL, -1)
-    socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+    socket.setsockopt(zmq.IPV6, int("[" in endpoint and not _is_unix(endpoint)))
     return socket
 
 
@@ -197,6 +252,10 @@ def holds_message(socket: zmq.Socket[bytes]) -> bool:
     return bool(int(socket.getsockopt(_EVENTS)) & _READABLE)
 
 
+def _is_unix(endpoint: str) -> bool:
+    return endpoint.startswith("ipc:///")
+
+
 def _common(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, limits.HIGH_WATER_MARK)
@@ -223,6 +282,14 @@ def _routing_id_now(context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[
     finally:
         probe.close(0)
         router.unbind(name)
+
+
+def _bind_private(socket: zmq.Socket[bytes], endpoint: str, *, ours: bool = False) -> str:
+    """Listen at a Unix socket that nobody else can reach; `ours`: what is there is this very socket's own."""
+    path = path_of(endpoint)
+    take_place(path, ours=ours)
+    with shut_to_others(path):
+        return _bind(socket, endpoint)
 
 
 def _bind(socket: zmq.Socket[bytes], endpoint: str) -> str:

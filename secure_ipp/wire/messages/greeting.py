@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from secure_ipp.wire.messages.fields import Count, Message, SessionToken, Text, Version
+
+Answer = Annotated[bytes, Meta(max_length=32)]  # to the proof that a connection came in by; empty with Curve (S25)
 
 
 class Hello(Message, frozen=True, tag="hello"):
@@ -29,6 +33,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     cluster: Text
     package: Version
     python: Version
+    proof: Answer = b""
 
 
 class Refusal(Message, frozen=True, tag="refusal"):
@@ -37,6 +42,7 @@ class Refusal(Message, frozen=True, tag="refusal"):
     code: Text
     reason: Text
     advice: Text = ""
+    proof: Answer = b""
 
 
 Greeting = Hello
