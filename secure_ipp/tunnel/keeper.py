@@ -118,11 +118,12 @@ class Keeper:
         self._ending = True
 
     def _over(self) -> bool:
-        if self._ending or self._state.condition == "failed":
+        if self._ending:
             return True
-        if self._held or any(peer.use for peer in self._peers.values()):
-            return False
-        return self._had_users or time.monotonic() - self._began > limits.TUNNEL_FIRST_USER_SECONDS
+        if self._had_users:
+            in_use = self._held or any(peer.use for peer in self._peers.values())
+            return not in_use or self._state.condition == "failed"
+        return time.monotonic() - self._began > limits.TUNNEL_FIRST_USER_SECONDS
 
     def _end(self) -> None:
         """The login first; then the socket, so that nobody finds a keeper that is about to go."""
