@@ -143,14 +143,14 @@ class Inventory:
     def __init__(self) -> None:
         self._threads = set(threading.enumerate())
         self._descriptors = _descriptors()
-        self._processes = {one.pid for one in _processes()}
+        self._processes = set(psutil.pids())
 
     def left(self) -> dict[str, object]:
         """What is there now and was not then; empty if nothing."""
         threads = [one.name for one in threading.enumerate() if one not in self._threads]
         descriptors = [f"{number}: {what}" for number, what in _descriptors().items()
                        if self._descriptors.get(number) != what]
-        processes = [" ".join(one.cmdline()) for one in _processes() if one.pid not in self._processes]
+        processes = [text for pid in set(psutil.pids()) - self._processes if (text := _ours(pid))]
         found = {"threads": threads, "descriptors": descriptors, "processes": processes}
         return {kind: some for kind, some in found.items() if some}
 
@@ -171,16 +171,16 @@ def _descriptors() -> dict[int, str]:
     return found
 
 
-def _processes() -> list[psutil.Process]:
-    """Of this run; the servers are somebody else's to end."""
-    found = []
-    for one in running.our_processes():
-        try:
-            if not one.name().startswith("sshd"):
-                found.append(one)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+def _ours(pid: int) -> str:
+    """The command of a process of this run; "" if it is none, or a server, which somebody else ends."""
+    wanted = f"{running.MARKER}={os.environ[running.MARKER]}".encode()
+    try:
+        one = psutil.Process(pid)
+        if one.status() == psutil.STATUS_ZOMBIE or one.name().startswith("sshd"):
+            return ""
+        return " ".join(one.cmdline()) if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") else ""
+    except (psutil.Error, OSError):
+        return ""
 
 
 def sockets_in(directory: Path) -> list[str]:
