@@ -52,26 +52,25 @@ class Doors:
         self._now = now
         self._plans = plans(orders)
         self.all: list[Door] = []
-        self.desk: ProofDesk | None = None
         self.problem: SecureIppError | None = None
+        self._memory = ProofFile(Path(orders.proofs_file), orders.cluster_id)
         by_proof = frozenset(plan.domain for plan in self._plans if plan.by_proof)
-        if by_proof:
-            self.desk = self._open_desk(keys, by_proof)
+        self.desk = ProofDesk(keys, orders.cluster_id, by_proof, self._memory) if by_proof else None
 
-    def _open_desk(self, keys: KeyPair, doors: frozenset[str]) -> ProofDesk | None:
-        memory = ProofFile(Path(self._orders.proofs_file), self._orders.cluster_id)
+    def open(self, loop: Loop, gate: LiveGate, keys: KeyPair, handler: DoorHandler, incarnation: bytes) -> None:
+        """Open them all.
+
+        Raises:
+            SecureIppError: one cannot be opened, or no door takes anything but proofs and nothing is known of those.
+        """
         try:
-            memory.open(self._now())
+            if self.desk is not None:
+                self._memory.open(self._now())
         except SecureIppError as error:
             self._plans = [plan for plan in self._plans if not plan.by_proof]
             if not self._plans:
                 raise
             self.problem = error
-            return None
-        return ProofDesk(keys, self._orders.cluster_id, doors, memory)
-
-    def open(self, loop: Loop, gate: LiveGate, keys: KeyPair, handler: DoorHandler, incarnation: bytes) -> None:
-        """Open them all."""
         for plan in self._plans:
             self.all.append(
                 Door(
