@@ -31,6 +31,8 @@ RULES = {
     "S18": "quotas and bounds: errors by name, back-pressure, or the peer's cut; never growth",
     "S19": "nothing is unpickled that is not trusted",
     "S22": "names; nothing from outside reaches a path or a shell",
+    "S23": "no ssh server is sent anything before its key was verified",
+    "S24": "nothing that sshtunnel does unsafely by itself",
     "S25": "less than Curve is an error",
     "S26": "engines that can read the owner's keys are shown",
     "S27": "an engine of one's own holds nobody else's work, before or after",
