@@ -424,3 +424,12 @@ def _slowly(x: int) -> int:
 
     time.sleep(0.04)
     return x
+
+
+def test_the_example_finds_its_way(cluster: RunningCluster, login: Login) -> None:
+    done = subprocess.run(
+        [sys.executable, str(running.ROOT / "examples" / "through_ssh.py"), str(cluster.place.client_file), login.route],
+        capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("reached by an SSH tunnel, Curve inside: ") and "pi is about 3.1" in done.stdout
