@@ -207,14 +207,14 @@ def _one_door(place: ClusterPlace, door: str, endpoint: str, file: Path) -> Iter
     server = load_server(place)
     key, by_proof = server.keys.public, endpoint.startswith("ipc:")
     ways: dict[str, Any] = {"proves": prover_for(server.config.cluster_id, door)} if by_proof else {}
-    called = f"{door} door for ssh" if by_proof else f"{door} door"
+    called = f"{door} ssh" if by_proof else door
     known = read_capability(file, now=0.0)
     if isinstance(known, Capability):
         verdict = try_door(endpoint, key, known.keys, DOOR_SECONDS, **ways)
         if verdict == "admitted":
-            yield Finding("gate", "ok", f"the {called} admits the key of {file.name}")
+            yield Finding("gate", "ok", f"the {called} door admits the key of {file.name}")
         else:
-            text = f"the {called} at {endpoint} does not admit the key of {file.name}: it is {verdict}"
+            text = f"the {called} door at {endpoint} does not admit the key of {file.name}: it is {verdict}"
             yield Finding("gate", "error", text, f"see {place.log_dir / 'scheduler.log'}; {_GONE}")
         if by_proof and try_door(endpoint, key, known.keys, DOOR_SECONDS, **ways, spoilt=True) == "admitted":
             yield stranger_finding("gate", called, endpoint, "admitted")
