@@ -229,10 +229,11 @@ class OpenSsh:
             raise failures.NoSsh(f"this ssh does not say which {what} it has used", "install OpenSSH 7.6 or newer")
         return fact()
 
-    def _answer(self, prompt: str, from_hop: bool) -> str | None:
+    def _answer(self, prompt: str, who: int) -> str | None:
         """What ssh is answered; in the thread of `Answers`."""
-        if from_hop:  # strict about its host key; what it asks must not be taken for a question of the host's
-            return self._asker.ask(f"{words.plain(prompt)} (asked at a jump host) ")
+        process = self._process
+        if process is None or who != process.pid:
+            return self._answer_another(prompt)
         question = words.host_question(prompt)
         if question is not None:
             if self._asked is None:
@@ -243,6 +244,13 @@ class OpenSsh:
         if question is not None or words.is_yes_or_no(prompt):
             return "no"
         return self._asker.ask(words.plain(prompt))
+
+    def _answer_another(self, prompt: str) -> str | None:
+        """To ssh at a jump host, or one that the user's own ProxyCommand runs: what it asks must not be taken for a
+        question of the host's, and it lets no unknown host in."""
+        if words.is_yes_or_no(prompt):
+            return "no"
+        return self._asker.ask(f"{words.plain(prompt)} (asked on the way to {self._where}) ")
 
     def _failure(self, plan: command.Plan, until: float) -> SecureIppError:
         """Why the last try failed: the first hop with something to say is the one that stopped it."""
