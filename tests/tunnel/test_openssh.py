@@ -25,7 +25,7 @@ from secure_ipp.tunnel.openssh import OpenSsh
 from secure_ipp.tunnel.route import Route
 from tests import running
 from tests.tunnel import sshd
-from tests.tunnel.faults import Faulty
+from tests.tunnel.faults import Faulty, silent
 from tests.tunnel.sshd import Server, User
 
 pytestmark = [
@@ -390,10 +390,12 @@ def test_a_password_is_for_a_host_that_is_known_here() -> None:
             assert server.passwords == ["opensesame"]
             assert f"@{server.host}" in asker.asked[0] and "assword:" in asker.asked[0]
             assert not [text for text in _everything_public() if "opensesame" in text]
+        # by the name that the user has for it; once by each of the two ways in which this server takes it
+        user.configure(user.alias("gate", server))
         wrong = Knows("wrong")
-        refused(_order_for(server, **one), LoginRefused, wrong)
-        # once by each of the two ways in which this server takes it
-        assert len(wrong.asked) == 2 and server.passwords[1:] == ["wrong", "wrong"]
+        refused(order(user, None, host="gate", password=True), LoginRefused, wrong)
+        assert wrong.asked == [f"({user.name}@gate) Password:", f"{user.name}@gate's password: "]
+        assert server.passwords[1:] == ["wrong", "wrong"]
 
 
 def _order_for(server: Faulty, **more: object) -> Order:
@@ -472,6 +474,31 @@ def test_an_interrupt_leaves_nothing(ssh_server: Server, ssh_user: User, step: s
     with pytest.raises(KeyboardInterrupt):
         Interrupted(one, Knows()).connect(time.monotonic() + 20)
     assert list(one.directory.iterdir()) == []
+
+
+def test_a_close_ends_a_connect_under_way(ssh_user: User) -> None:
+    with silent() as port:
+        one = Order(Route("127.0.0.1", "", port), (Forward(running.short_directory() / "door", "127.0.0.1", 1),),
+                    running.short_directory(), config=str(ssh_user.config))
+        backend = OpenSsh(one, Knows())
+        failed: list[BaseException] = []
+
+        def connect() -> None:
+            try:
+                backend.connect(time.monotonic() + 20)
+            except NoRoute as error:
+                failed.append(error)
+
+        connecting = threading.Thread(target=connect)
+        connecting.start()
+        running.wait_until(_ssh_processes, 10, "ssh")
+        backend.close()
+        connecting.join(5)
+        assert len(failed) == 1 and not connecting.is_alive()
+        assert list(one.directory.iterdir()) == []
+        assert backend.lost(0) and type(refused(one, NoRoute, seconds=0.2)) is NoRoute
+        with pytest.raises(NoRoute):
+            backend.connect(time.monotonic() + 20)
 
 
 def test_a_directory_whose_sockets_would_be_too_long(ssh_server: Server, ssh_user: User) -> None:
