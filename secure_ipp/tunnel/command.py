@@ -75,11 +75,6 @@ class Plan:
         """A list of host keys beside the user's."""
         return self.directory / "known"
 
-    @property
-    def hop_asks(self) -> Path:
-        """What ssh at a hop runs to ask something, so that its questions are not taken for the host's."""
-        return self.directory / "askpass-hop"
-
     def hop_log(self, number: int) -> Path:
         """Where ssh at that hop writes what it has to say."""
         return self.directory / f"hop{number}.log"
@@ -154,9 +149,8 @@ def proxy_command(plan: Plan, seconds: float) -> str:
         if command:
             options += [f"ProxyCommand={command}", "ProxyUseFdpass=no"]
         words = [
-            "env", f"SSH_ASKPASS={safe(plan.hop_asks)}", *plan.ward, "0",
-            plan.program, *_config(plan.config), "-v", "-T", "-E", str(safe(plan.hop_log(number))),
-            *_options(*options), *_login(check_route(hop)),
+            *plan.ward, "0", plan.program, *_config(plan.config), "-v", "-T", "-E",
+            str(safe(plan.hop_log(number))), *_options(*options), *_login(check_route(hop)),
         ]
         # ssh replaces the two of the last hop's target, in each nesting its own
         command = f"{shlex.join(words).replace('%', '%%')} -W '[%h]:%p' -- {shlex.quote(hop.host)}"

@@ -18,6 +18,7 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,8 @@ class OpenSsh:
         self._process: SshProcess | None = None
         self._answers: Answers | None = None
         self._plan: command.Plan | None = None
+        self._lock = threading.Lock()
+        self._closed = False
         self._lets_pass: Callable[[str], bool] = lambda fingerprint: False
         self._asked: tuple[str, str] | None = None
         self._passed = False
@@ -88,8 +91,10 @@ class OpenSsh:
         return self._heard.refused
 
     def close(self) -> None:
-        """See `interface.Backend`."""
-        process, self._process = self._process, None
+        """See `interface.Backend`; also while `connect` is under way in another thread, which it ends."""
+        with self._lock:
+            self._closed = True
+            process, self._process = self._process, None
         if process is not None:
             process.end()
         answers, self._answers = self._answers, None
@@ -196,8 +201,12 @@ class OpenSsh:
             plan.hop_log(number).unlink(missing_ok=True)
         plan.control.unlink(missing_ok=True)
         self._heard, self._asked, self._passed = words.Words(), None, False
-        process = self._process = SshProcess(argv, self._environment(), self._heard.hear)
-        process.start()
+        process = SshProcess(argv, self._environment(), self._heard.hear)
+        with self._lock:
+            if self._closed:
+                raise failures.NoRoute(f"the way to {self._where} was given up", "")
+            self._process = process
+            process.start()
         return process
 
     def _forward(self, facts: Facts, until: float) -> Facts:
@@ -229,10 +238,11 @@ class OpenSsh:
             raise failures.NoSsh(f"this ssh does not say which {what} it has used", "install OpenSSH 7.6 or newer")
         return fact()
 
-    def _answer(self, prompt: str, from_hop: bool) -> str | None:
+    def _answer(self, prompt: str, who: int) -> str | None:
         """What ssh is answered; in the thread of `Answers`."""
-        if from_hop:  # strict about its host key; what it asks must not be taken for a question of the host's
-            return self._asker.ask(f"{words.plain(prompt)} (asked at a jump host) ")
+        process = self._process
+        if process is None or who != process.pid:
+            return self._answer_another(prompt)
         question = words.host_question(prompt)
         if question is not None:
             if self._asked is None:
@@ -242,7 +252,25 @@ class OpenSsh:
                 return question[1] if "[fingerprint]" in prompt else "yes"  # an ssh before 8.0 takes this alone
         if question is not None or words.is_yes_or_no(prompt):
             return "no"
-        return self._asker.ask(words.plain(prompt))
+        return self._asker.ask(words.plain(self._by_its_name(prompt)))
+
+    def _by_its_name(self, prompt: str) -> str:
+        """With the route's host in place of what the user's configuration has made of it: who has a password stored
+        has it stored for that."""
+        assert self._plan is not None
+        known = self._plan.settings.words
+        user, host = known.get("user", ""), known.get("hostname", "")
+        if prompt == f"{user}@{host}'s password: ":
+            return f"{user}@{self._order.route.host}'s password: "
+        begins = f"({user}@{host}) "
+        return f"({user}@{self._order.route.host}) {prompt[len(begins):]}" if prompt.startswith(begins) else prompt
+
+    def _answer_another(self, prompt: str) -> str | None:
+        """To ssh at a jump host, or one that the user's own ProxyCommand runs: what it asks must not be taken for a
+        question of the host's, and it lets no unknown host in."""
+        if words.is_yes_or_no(prompt):
+            return "no"
+        return self._asker.ask(f"{words.plain(prompt)} (asked on the way to {self._where}) ")
 
     def _failure(self, plan: command.Plan, until: float) -> SecureIppError:
         """Why the last try failed: the first hop with something to say is the one that stopped it."""

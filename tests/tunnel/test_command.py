@@ -185,8 +185,7 @@ def test_hops_nest_and_each_is_strict() -> None:
     for number in reversed(range(4)):
         words = shlex.split(unpercent(value(argv, "ProxyCommand"), h="target", p="22"))
         assert value(argv, "ProxyUseFdpass") == "no"
-        assert words[0] == "env" and words[1] == "SSH_ASKPASS=/run/user/1000/t/askpass-hop"
-        assert words[2:8] == [*WARD, "0", "/usr/bin/ssh"]
+        assert words[:6] == [*WARD, "0", "/usr/bin/ssh"]
         assert words[words.index("-F") + 1] == "/home/o'brien/100% mine"
         assert words[words.index("-E") + 1] == f"/run/user/1000/t/hop{number}.log"
         assert words[-8:] == ["-l", "u", "-p", str(2200 + number), "-W", "[target]:22", "--", f"hop{number}"]
