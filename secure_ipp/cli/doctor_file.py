@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from secure_ipp.cli.checks import Check, Finding
 from secure_ipp.cli.doctor_cluster import DOOR_SECONDS, SILENT_SECONDS, stranger_finding
+from secure_ipp.cli.doctor_route import route_finding
 from secure_ipp.keys.capability import Capability, LockedCapability, PublicPart, load_capability, read_capability
 from secure_ipp.keys.fields import socket_path
 
@@ -105,7 +106,10 @@ class Examination:
             yield self._door(found, endpoint)
         for endpoint in self._reachable[:1]:
             yield self._stranger(found, endpoint)
-        if found.tcp_doors and not self._reachable:
+        by_ssh = route_finding(found) if found.ssh and isinstance(found, Capability) else None
+        if by_ssh is not None:
+            yield by_ssh
+        if found.tcp_doors and not self._reachable and (by_ssh is None or by_ssh.level != "ok"):
             yield Finding(
                 "door", "error", "none of its doors answers from here",
                 "see whether the controller runs and a firewall or tunnel stands between",

@@ -428,8 +428,27 @@ def _slowly(x: int) -> int:
 
 def test_the_example_finds_its_way(cluster: RunningCluster, login: Login) -> None:
     done = subprocess.run(
-        [sys.executable, str(running.ROOT / "examples" / "through_ssh.py"), str(cluster.place.client_file), login.route],
+        [sys.executable, str(running.ROOT / "examples/through_ssh.py"), str(cluster.place.client_file), login.route],
         capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("reached by an SSH tunnel, Curve inside: ") and "pi is about 3.1" in done.stdout
+
+
+def test_the_doctor_tries_the_route_of_a_file(cluster: RunningCluster, login: Login) -> None:
+    file = running.short_directory() / "ada.json"
+    name = f"ada{os.getpid()}"
+    issued = cluster.run("secure-ipp", "keys", "issue", name, "--expires", "1d", "--shared-engines", "--ssh",
+                         login.route, "--out", str(file))
+    assert issued.returncode == 0, issued.stderr
+    found = json.loads(cluster.run("secure-ipp", "doctor", str(file), "--json").stdout)
+    (route,) = [one for one in found["findings"] if one["check"] == "route"]
+    assert route["level"] == "ok" and login.server.fingerprint() in route["text"]
+    login.server.kill()
+    try:
+        found = json.loads(cluster.run("secure-ipp", "doctor", str(file), "--json").stdout)
+        (route,) = [one for one in found["findings"] if one["check"] == "route"]
+        assert route["level"] == "error" and "cannot be reached" in route["text"] and route["advice"]
+    finally:
+        login.server.start()
+        cluster.run("secure-ipp", "keys", "revoke", name)
