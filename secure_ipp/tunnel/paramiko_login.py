@@ -7,9 +7,7 @@ host that known_hosts, or the user's own word, vouches for; all ends by its time
 from __future__ import annotations
 
 import os
-import queue
 import socket
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -34,6 +32,7 @@ from secure_ipp.tunnel.interface import Asker, Order
 from secure_ipp.tunnel.paramiko_identity import Identities
 from secure_ipp.tunnel.paramiko_session import ChannelRefused, Session
 from secure_ipp.tunnel.ssh_config import Hop, hops
+from secure_ipp.tunnel.timely import Timely, within
 
 
 @dataclass(slots=True)
@@ -80,6 +79,7 @@ def log_in(way: Way, order: Order, asker: Asker, until: float) -> None:
     Raises:
         SecureIppError: one of `failures`, or that the configuration cannot be followed.
     """
+    asker = Timely(asker, until)
     route = hops(order.route, order.config)
     for number, hop in enumerate(route):
         last = number == len(route) - 1
@@ -220,26 +220,18 @@ def _connect(hop: Hop, until: float) -> socket.socket:
 
 def _addresses(hop: Hop, until: float) -> list[Any]:
     """Of a host; looked up aside, since a look-up knows no time limit."""
-    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found.put(socket.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            found.put(error)
+    def look_up(flags: int = 0) -> list[Any]:
+        return list(socket.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM, flags=flags))
 
     try:
-        return list(socket.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+        return look_up(socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
-        threading.Thread(target=look_up, name="look-up", daemon=True).start()
+        pass  # a name, then
     try:
-        answer = found.get(timeout=max(until - time.monotonic(), 0.01))
-    except queue.Empty:
-        answer = OSError("no answer in time")
-    if isinstance(answer, Exception):
-        reason = getattr(answer, "strerror", None) or str(answer)
+        return within(until, look_up)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise NoRoute(f"the host {shown(hop.host)} is not known: {reason}", "check its name") from None
-    return list(answer)
 
 
 def _authenticate(session: Session, hop: Hop, order: Order, asker: Asker, known_by: KnownBy) -> None:

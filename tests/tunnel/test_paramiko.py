@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from paramiko.packet import Packetizer
 from secure_ipp import limits
 from secure_ipp.errors import EnvironmentProblem
 from secure_ipp.tunnel import forwarder, paramiko_identity
-from secure_ipp.tunnel.failures import HostKeyChanged, LoginRefused, NoRoute
+from secure_ipp.tunnel.failures import HostKeyChanged, LoginRefused, NoRoute, NotPostQuantum
 from secure_ipp.tunnel.paramiko_session import ForwardChannel, Session
 from secure_ipp.tunnel.paramiko_stream import Stream
 from tests import running
@@ -72,6 +73,25 @@ def test_no_password_without_the_order(trial: Trial) -> None:
         with pytest.raises(LoginRefused):
             trial.connect(trial.order(user, server), asker)
         assert asker.asked == [] and server.passwords == []
+
+
+def test_a_user_who_does_not_answer_is_not_waited_for(trial: Trial, ssh_server: Server) -> None:
+    user = User(passphrase="a long passphrase")
+    user.knows(ssh_server)
+    answered = threading.Event()
+
+    class Asleep:
+        def ask(self, prompt: str) -> str | None:
+            answered.wait(20)
+            return None
+
+    begun = time.monotonic()
+    try:
+        with pytest.raises(LoginRefused, match="in time"):
+            trial.connect(trial.order(user, ssh_server), Asleep(), seconds=1)
+        assert time.monotonic() - begun < 3
+    finally:
+        answered.set()
 
 
 # --- keys ---
@@ -258,6 +278,14 @@ def test_a_post_quantum_exchange(trial: Trial) -> None:
         trial.end()
 
 
+def test_a_paramiko_without_post_quantum_exchanges_says_so(trial: Trial, ssh_server: Server, ssh_user: User,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "can_be_post_quantum", False)
+    with pytest.raises(NotPostQuantum, match="this paramiko") as caught:
+        trial.connect(trial.order(ssh_user, ssh_server, post_quantum=True))
+    assert "openssh" in caught.value.advice
+
+
 def test_what_cheating_servers_send_ends_the_connection(trial: Trial) -> None:
     """More than the window, answers that nobody asked for, text that is none: an end, and not a thread that hangs."""
     data = Message()
@@ -370,8 +398,9 @@ def test_silence_is_noticed_and_a_quiet_tunnel_stands(trial: Trial, ssh_user: Us
         order = trial.order(user, server, target)
         backend, _ = trial.connect(order)
         assert backend.lost(1.5) == ""  # nothing passes, and the server answers
-        with ends.through(target, order.forwards[0].local) as (near, _):
+        with ends.through(target, order.forwards[0].local) as (near, far):
             near.sendall(b"x")
+            assert far.recv(1) == b"x"
             sessions = server.sessions()
             for one in sessions:
                 one.send_signal(signal.SIGSTOP)
