@@ -18,7 +18,7 @@ from secure_ipp.logs import escape
 from secure_ipp.tunnel.route import Route
 
 _log = logging.getLogger("secure_ipp.tunnel")
-_PASSWORD = re.compile(r"(?:\(?(?P<user>[^@\s()]{1,64})@(?P<host>[^\s()]{1,253})\)? ?)(?:'s )?password: ?\Z", re.I)
+_PASSWORD = re.compile(r"\A(?:\(?(?P<user>[^@\s()]{1,64})@(?P<host>[^\s()']{1,253})\)? ?)(?:'s )?password: ?\Z", re.I)
 
 
 def entry_of(route: Route) -> KeyringEntry:
@@ -59,7 +59,7 @@ class Prompter:
 
     def _is_password_of_route(self, prompt: str) -> bool:
         """Whether it asks for the password at the route's end, not at a host on the way."""
-        match = _PASSWORD.search(prompt)
+        match = _PASSWORD.match(prompt)
         return match is not None and match["host"] == self._route.host and (
             not self._route.user or match["user"] == self._route.user
         )
