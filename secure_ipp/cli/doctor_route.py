@@ -13,7 +13,8 @@ def route_finding(found: Capability) -> Finding:
     """Log in as a client with this file would, and try the door with the file's key through the tunnel."""
     from secure_ipp.keys.seen_doors import known_doors
     from secure_ipp.tunnel.health import check_door
-    from secure_ipp.tunnel.reach import Wishes, reach
+    from secure_ipp.tunnel.reach import reach
+    from secure_ipp.tunnel.reached import Wishes
 
     keys = known_doors(found).keys
     try:

@@ -18,7 +18,7 @@ from secure_ipp.keys.cluster_keys import init_cluster
 from secure_ipp.keys.issuer import IssuerKey
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import write_private
-from secure_ipp.tunnel import first_use, reach
+from secure_ipp.tunnel import first_use, reach, reached
 from secure_ipp.tunnel.first_use import RouteNotAgreed
 from tests.running import short_directory
 
@@ -75,7 +75,7 @@ def test_s22_no_door_of_a_file_reaches_ssh_as_anything_else(home: Path, door: st
         spec = reach.spec_of(hostile, reach.ways(reach.Known(
             tcp_doors=hostile.tcp_doors, socket_doors=hostile.socket_doors, local_sockets=(), has_curve=True,
             route="host", route_named=False,
-        ), "ssh")[0], reach.Wishes(backend="openssh"))
+        ), "ssh")[0], reached.Wishes(backend="openssh"))
         forwards = spec.order(Path("/nowhere")).forwards
     except SecureIppError:
         return
