@@ -279,10 +279,13 @@ class OpenSsh:
             for line in _beginning(plan.hop_log(number)).split(b"\n"):
                 heard.hear(line)
             if not heard.silent:
-                return heard.failure(f"the jump host {hop.text}")
+                return heard.failure(f"the jump host {hop.text}", on_the_way=True)
         if self._heard.silent and time.monotonic() >= until:
             return failures.NoRoute(f"{self._where} did not answer in time", words.BY_HAND)
-        return self._heard.failure(self._where, post_quantum=self._order.post_quantum)
+        error = self._heard.failure(self._where, post_quantum=self._order.post_quantum)
+        if isinstance(error, failures.HostKeyUnknown) and self._asked is None:  # then it was not this host's key
+            return self._heard.failure(f"a host on the way to {self._where}", on_the_way=True)
+        return error
 
     def _prepare(self, until: float) -> command.Plan:
         order = self._order

@@ -48,6 +48,10 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
                          r"Timeout, server |client_loop: |Bad remote protocol version|packet_write_wait: |"
                          r"Protocol major versions|stdio forwarding failed|.*: Connection refused$")),
 )
+_ON_THE_WAY = {
+    "unknown": "compare the fingerprint with what its owner says, and log in there by hand once, with ssh",
+    "login": "see what your ssh configuration has for it (User, IdentityFile)",
+}
 _BEFORE_THE_LOGIN = ("changed", "unknown", "exchange")
 
 
@@ -130,16 +134,20 @@ class Words:
         """Whether nothing was said that is a failure."""
         return not self._found
 
-    def failure(self, where: str, *, post_quantum: bool = False) -> SecureIppError:
+    def failure(self, where: str, *, post_quantum: bool = False, on_the_way: bool = False) -> SecureIppError:
         """Why it ended.
 
         Args:
             where: the host in question, for people.
             post_quantum: only key exchanges that are were to be used.
+            on_the_way: it is not the host that was asked for but one that leads there, which is the user's own matter.
         """
         for kind, _ in _KINDS:
             if kind in self._found:
-                return self._failure(kind, self._found[kind], where, post_quantum)
+                error = self._failure(kind, self._found[kind], where, post_quantum)
+                if on_the_way and kind in _ON_THE_WAY:
+                    error.advice = _ON_THE_WAY[kind]
+                return error
         reason = f": {self.last}" if self.last else ""
         return failures.NoRoute(f"ssh to {where} ended{reason}", BY_HAND)
 

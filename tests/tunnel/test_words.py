@@ -97,6 +97,9 @@ def test_facts() -> None:
 def test_messages_say_what_one_needs() -> None:
     unknown = heard(GREETED + "Host key verification failed.").failure("h")
     assert KEY in unknown.message and "secure-ipp tunnel open FILE --accept-new" in unknown.advice
+    way = heard(GREETED + "Host key verification failed.").failure("h", on_the_way=True)
+    assert KEY in way.message and "accept-new" not in way.advice and "ssh" in way.advice
+    assert "--" not in heard("u@h: Permission denied (publickey).").failure("h", on_the_way=True).advice
     assert KEY in heard(GREETED + CHANGED).failure("h").message
     offer = heard("Unable to negotiate with h port 22: no matching key exchange method found. Their offer: abc,def")
     assert "abc,def" in offer.failure("h", post_quantum=True).message
