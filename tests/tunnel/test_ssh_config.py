@@ -91,8 +91,8 @@ def test_included_files_count_where_they_stand(tmp_path: Path, monkeypatch: pyte
 WORDS = ["Host", "Match", "host", "user", "all", "exec", "!exec", "final", "canonical", "login", "*", "!login",
          "Port", "22", "-1", "x", "ProxyJump", "a,b", "none", "@", "u@h:1", "[::1]:2", "ProxyCommand", "IdentityFile",
          "%d/%h%%", "~", "UserKnownHostsFile", "\"", "'", "=", "CanonicalizeHostname", "yes", "CanonicalDomains",
-         "HostName", "%h", "User", "IdentityAgent", "$X", "HostKeyAlias", "Include", "/nowhere/*", "\\", "#", "\x00", "ä",
-         "LocalForward"]
+         "HostName", "%h", "User", "IdentityAgent", "$X", "HostKeyAlias", "Include", "/nowhere/*", "\\", "#", "\x00",
+         "ä", "LocalForward"]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
