@@ -284,7 +284,7 @@ def _try(found: PublicPart, endpoint: str, keys: KeyPair, seconds: float) -> Ver
     verdict: Verdict = "silent"
     for server_key in found.server_keys:
         verdict = try_door(endpoint, server_key, keys, seconds, **ways)
-        if verdict in ("admitted", "refused"):
+        if verdict == "admitted" or (verdict == "refused" and not ways):  # a proof for another key is refused, too
             break
     return verdict
 

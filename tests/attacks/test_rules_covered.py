@@ -33,7 +33,7 @@ RULES = {
     "S22": "names; nothing from outside reaches a path or a shell",
     "S23": "no ssh server is sent anything before its key was verified",
     "S24": "nothing that sshtunnel does unsafely by itself",
-    "S25": "less than Curve is an error",
+    "S25": "less than Curve is an error; without it a proof is good once, here and now, at a socket of the owner's",
     "S26": "engines that can read the owner's keys are shown",
     "S27": "an engine of one's own holds nobody else's work, before or after",
     "S29": "locks and sockets on local file systems only",
