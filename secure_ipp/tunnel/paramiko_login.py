@@ -265,7 +265,7 @@ def _with_keys(session: Session, hop: Hop, identity: str, asker: Asker,
         could not be opened.
     """
     sealed: LoginRefused | None = None
-    with Identities(hop, identity) as identities:
+    with Identities(hop, identity, session.auth_timeout) as identities:
         for candidate in identities.candidates():
             try:
                 key = candidate.key(asker)
@@ -279,7 +279,7 @@ def _with_keys(session: Session, hop: Hop, identity: str, asker: Asker,
                 return session.auth_publickey(hop.user, key), sealed
             except BadAuthenticationType as error:
                 return list(error.allowed_types), sealed
-            except AuthenticationException:
+            except SSHException:  # the server does not want this key, or the agent does not sign with it
                 if not session.active or session.overdue:
                     raise
     return None, sealed

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,16 +181,14 @@ def test_a_key_that_is_not_there_or_no_key(trial: Trial, ssh_server: Server, ssh
 # --- host keys ---
 
 
-def test_the_kind_of_key_that_the_file_vouches_for_is_found(trial: Trial, ssh_user: User) -> None:
-    with Server(("ed25519", "ecdsa", "rsa"), authorized=[ssh_user.public_key]) as server:
-        user = User()
-        user.configure(identity=ssh_user.identity)
-        for kind in server.kinds:
-            facts = trial.connect(trial.order(user, server, fingerprints=(server.fingerprint(kind),)))[1]
-            assert (facts.host_key, facts.known_by) == (server.fingerprint(kind), "file")
-        with pytest.raises(HostKeyChanged):
-            trial.connect(trial.order(user, server, fingerprints=(sshd.fingerprint(user.public_key),)))
-        trial.end()
+def test_the_kind_of_key_that_the_file_vouches_for_is_found(trial: Trial, ssh_server: Server, ssh_user: User) -> None:
+    user = User()
+    user.configure(identity=ssh_user.identity)
+    for kind in ssh_server.kinds:
+        facts = trial.connect(trial.order(user, ssh_server, fingerprints=(ssh_server.fingerprint(kind),)))[1]
+        assert (facts.host_key, facts.known_by) == (ssh_server.fingerprint(kind), "file")
+    with pytest.raises(HostKeyChanged):
+        trial.connect(trial.order(user, ssh_server, fingerprints=(sshd.fingerprint(user.public_key),)))
 
 
 def test_known_hosts_that_cannot_be_read_are_not_taken_for_empty(trial: Trial, ssh_server: Server) -> None:
@@ -334,14 +333,24 @@ def test_a_packet_has_a_bound() -> None:
             stream.readline(0.5)
 
 
-def test_new_keys_under_way(trial: Trial, ssh_server: Server, ssh_user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ours", [True, False])
+def test_new_keys_under_way(trial: Trial, ssh_user: User, monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
     """Keys are exchanged anew in mid-transfer, while connections come and go, and nothing is lost."""
-    monkeypatch.setattr(Packetizer, "REKEY_BYTES", 1 << 20)
+    if ours:
+        monkeypatch.setattr(Packetizer, "REKEY_BYTES", 1 << 20)
+    with Server(authorized=[ssh_user.public_key], lines=[] if ours else ["RekeyLimit 1M"]) as server:
+        user = User()
+        user.configure(identity=ssh_user.identity)
+        user.knows(server)
+        _much_under_new_keys(trial, server, user, monkeypatch)
+
+
+def _much_under_new_keys(trial: Trial, server: Server, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[bytes] = []
     judge = Session._verify_key
     monkeypatch.setattr(Session, "_verify_key", lambda self, key, sig: (judge(self, key, sig), judged.append(key)))
     target = Target()
-    order = trial.order(ssh_user, ssh_server, target)
+    order = trial.order(user, server, target)
     backend, _ = trial.connect(order)
     local = order.forwards[0].local
     much = random.Random(3).randbytes(16 << 20)
@@ -488,6 +497,9 @@ def test_a_local_end_that_cannot_be_made(trial: Trial, ssh_server: Server, ssh_u
     with pytest.raises(EnvironmentProblem):
         trial.connect(order)
     assert ends.sockets_in(order.directory) == []
+    for gone in (order.directory / "not" / "there", order.directory / ("x" * 120)):
+        with pytest.raises(EnvironmentProblem):
+            trial.connect(replace(order, forwards=(replace(order.forwards[0], local=gone),)))
     target.close()
 
 

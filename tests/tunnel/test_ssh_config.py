@@ -88,11 +88,12 @@ def test_included_files_count_where_they_stand(tmp_path: Path, monkeypatch: pyte
         _hops(tmp_path, "Host x\n Include d/*\n")
 
 
-WORDS = ["Host", "Match", "host", "user", "all", "exec", "!exec", "final", "canonical", "login", "*", "!login",
-         "Port", "22", "-1", "x", "ProxyJump", "a,b", "none", "@", "u@h:1", "[::1]:2", "ProxyCommand", "IdentityFile",
-         "%d/%h%%", "~", "UserKnownHostsFile", "\"", "'", "=", "CanonicalizeHostname", "yes", "CanonicalDomains",
-         "HostName", "%h", "User", "IdentityAgent", "$X", "HostKeyAlias", "Include", "/nowhere/*", "\\", "#", "\x00",
-         "ä", "LocalForward"]
+WORDS = [
+    "Host", "Match", "host", "user", "all", "exec", "!exec", "final", "canonical", "login", "*", "!login", "Port", "22",
+    "-1", "x", "ProxyJump", "a,b", "none", "@", "u@h:1", "[::1]:2", "ProxyCommand", "IdentityFile", "%d/%h%%", "~",
+    "UserKnownHostsFile", "\"", "'", "=", "CanonicalizeHostname", "yes", "CanonicalDomains", "HostName", "%h", "User",
+    "IdentityAgent", "$X", "HostKeyAlias", "Include", "/nowhere/*", "\\", "#", "\x00", "ä", "LocalForward",
+]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
