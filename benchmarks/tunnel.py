@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from core import report, session, venvs
 from core.figure import percentile
 from core.peers.ours import Ours as Cluster
 from core.processes import processor_seconds
 from core.ssh_server import NoServer, SshServer
 from core.ways import Bare, IPyParallel, Ours, Way, noop_once
-
 from secure_ipp.keys.capability import load_capability
 from secure_ipp.tunnel import listing
 
@@ -182,8 +182,8 @@ def told(values: Values, missing: dict[str, str], size: int) -> str:
 def write(text: str) -> None:
     """results-tunnel.md."""
     head = (
-        f"# Through SSH\n\n{report.machine()}\n\nMedian (least to most); ratios are medians of the ratios within a round,"
-        f" above 1 is better. `{OPENSSH}` is to reach {LEAST} of `{BY_HAND}` in latency, push and pull.\n\n"
+        f"# Through SSH\n\n{report.machine()}.\n\nMedian (least to most); ratios are medians of the ratios within a "
+        f"round, above 1 is better. `{OPENSSH}` is to reach {LEAST} of `{BY_HAND}` in latency, push and pull.\n\n"
     )
     (PLACE / "results-tunnel.md").write_text(head + text + "\n")
 
