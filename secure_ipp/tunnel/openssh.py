@@ -29,6 +29,7 @@ from secure_ipp.errors import SecureIppError, UsageError
 from secure_ipp.tunnel import command, failures, words
 from secure_ipp.tunnel.answers import Answers
 from secure_ipp.tunnel.interface import Asker, BackendName, Facts, Order
+from secure_ipp.tunnel.processor import has_aes
 from secure_ipp.tunnel.route import Route
 from secure_ipp.tunnel.settings import Settings, check_route
 from secure_ipp.tunnel.ssh_process import WARD, SshProcess
@@ -297,7 +298,7 @@ class OpenSsh:
         settings = self._settings(program, order.route, order.identity, until)
         return command.Plan(
             program, WARD, order.route, order.directory, settings, order.identity, order.config,
-            self._hops(program, settings, until), order.password, exchanges,
+            self._hops(program, settings, until), order.password, exchanges, has_aes(),
         )
 
     def _settings(self, program: str, route: Route, identity: str, until: float) -> Settings:

@@ -519,3 +519,19 @@ def test_no_post_quantum_exchange_here(ssh_server: Server, ssh_user: User, monke
     old.chmod(0o700)
     monkeypatch.setattr(openssh.shutil, "which", lambda name: str(old))
     refused(order(ssh_user, ssh_server, post_quantum=True), NotPostQuantum)
+
+
+# --- how fast ---
+
+
+@pytest.mark.parametrize("ciphers", ["", "Ciphers aes256-ctr,aes128-gcm@openssh.com"])
+def test_the_faster_cipher_is_used_unless_the_user_has_put_them_in_order(
+    ssh_server: Server, ssh_user: User, monkeypatch: pytest.MonkeyPatch, ciphers: str
+) -> None:
+    monkeypatch.setattr(openssh, "has_aes", lambda: True)
+    user = newcomer(ssh_user, ciphers)
+    user.knows(ssh_server)
+    before = ssh_server.log().count("cipher:")
+    with up(order(user, ssh_server)):
+        said = ssh_server.log().split("cipher:")[before + 1].split()[0]
+    assert said == ("aes256-ctr" if ciphers else "aes128-gcm@openssh.com")
