@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from secure_ipp import limits
 from secure_ipp.errors import SecureIppError
 from secure_ipp.tunnel.failures import LoginRefused
 from secure_ipp.tunnel.interface import Asker
@@ -18,11 +19,12 @@ from secure_ipp.tunnel.interface import Asker
 T = TypeVar("T")
 
 
-def within(until: float, work: Callable[[], T]) -> T:
+def within(until: float, given_up: threading.Event, work: Callable[[], T]) -> T:
     """What the work gives, or raises.
 
     Args:
         until: `time.monotonic()` by which it must be there.
+        given_up: set when nobody wants it any more.
         work: raises an OSError, a UnicodeError or a SecureIppError at most.
 
     Raises:
@@ -37,10 +39,13 @@ def within(until: float, work: Callable[[], T]) -> T:
             done.put((None, error))
 
     threading.Thread(target=run, name="aside", daemon=True).start()
-    try:
-        found, error = done.get(timeout=max(until - time.monotonic(), 0.01))
-    except queue.Empty:
-        raise TimeoutError("no answer in time") from None
+    while True:
+        try:
+            found, error = done.get(timeout=max(min(until - time.monotonic(), limits.SSH_WATCH_SECONDS), 0.01))
+            break
+        except queue.Empty:
+            if given_up.is_set() or time.monotonic() >= until:
+                raise TimeoutError("no answer in time") from None
     if error is not None:
         raise error
     return found  # type: ignore[return-value]  # there is no error, so there is a value
@@ -49,9 +54,10 @@ def within(until: float, work: Callable[[], T]) -> T:
 class Timely:
     """An `Asker` that does not wait longer than a connection may take."""
 
-    def __init__(self, asker: Asker, until: float) -> None:
+    def __init__(self, asker: Asker, until: float, given_up: threading.Event) -> None:
         self._asker = asker
         self._until = until
+        self._given_up = given_up
 
     def ask(self, prompt: str) -> str | None:
         """The answer; None: nobody knows.
@@ -60,6 +66,6 @@ class Timely:
             LoginRefused: nobody has answered in time.
         """
         try:
-            return within(self._until, lambda: self._asker.ask(prompt))
+            return within(self._until, self._given_up, lambda: self._asker.ask(prompt))
         except TimeoutError:
             raise LoginRefused(f"nobody has answered in time: {prompt}", "try again, or allow more time") from None

@@ -22,8 +22,8 @@ from paramiko.message import Message
 from paramiko.packet import Packetizer
 
 from secure_ipp import limits
-from secure_ipp.errors import EnvironmentProblem
-from secure_ipp.tunnel import forwarder, paramiko_identity
+from secure_ipp.errors import EnvironmentProblem, SecureIppError
+from secure_ipp.tunnel import backends, forwarder, paramiko_identity
 from secure_ipp.tunnel.failures import HostKeyChanged, LoginRefused, NoRoute, NotPostQuantum
 from secure_ipp.tunnel.paramiko_session import ForwardChannel, Session
 from secure_ipp.tunnel.paramiko_stream import Stream
@@ -337,8 +337,8 @@ def test_a_packet_has_a_bound() -> None:
 def test_new_keys_under_way(trial: Trial, ssh_user: User, monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
     """Keys are exchanged anew in mid-transfer, while connections come and go, and nothing is lost."""
     if ours:
-        monkeypatch.setattr(Packetizer, "REKEY_BYTES", 1 << 20)
-    with Server(authorized=[ssh_user.public_key], lines=[] if ours else ["RekeyLimit 1M"]) as server:
+        monkeypatch.setattr(Packetizer, "REKEY_BYTES", 4 << 20)
+    with Server(authorized=[ssh_user.public_key], lines=[] if ours else ["RekeyLimit 4M"]) as server:
         user = User()
         user.configure(identity=ssh_user.identity)
         user.knows(server)
@@ -533,3 +533,59 @@ def test_sshtunnel_is_what_listens() -> None:
     import sshtunnel
 
     assert issubclass(forwarder.Forwarder, sshtunnel.SSHTunnelForwarder)
+
+
+@pytest.mark.parametrize("stuck", ["silent", "asking"])
+def test_close_ends_a_connect_under_way(trial: Trial, ssh_server: Server, stuck: str) -> None:
+    user = User(passphrase="a long passphrase")
+    user.knows(ssh_server)
+    waiting, answered = threading.Event(), threading.Event()
+
+    class Asleep:
+        def ask(self, prompt: str) -> str | None:
+            waiting.set()
+            answered.wait(20)
+            return None
+
+    with faults.silent(b"SSH-2.0-x\r\n") as port:
+        order = trial.order(user, ssh_server)
+        if stuck == "silent":
+            order = replace(order, route=replace(order.route, port=port))
+        backend = backends.make("paramiko", order, Asleep())
+        ended: list[type[BaseException]] = []
+
+        def connect() -> None:
+            try:
+                backend.connect(time.monotonic() + 20)
+            except SecureIppError as error:
+                ended.append(type(error))
+
+        connecting = ends.in_thread(connect)
+        if stuck == "asking":
+            assert waiting.wait(10)
+        else:
+            running.wait_until(lambda: any(one.name.startswith("Thread-") for one in threading.enumerate()), 5)
+        backend.close()
+        connecting.join(5)
+        assert not connecting.is_alive() and len(ended) == 1
+        with pytest.raises(NoRoute):
+            backend.connect(time.monotonic() + 5)
+        answered.set()
+
+
+def test_a_host_on_the_way_is_asked_for_by_another_name(trial: Trial, ssh_server: Server, ssh_user: User) -> None:
+    """S23: what is stored for the last host answers no question of another one's."""
+    with faults.Faulty("a password") as first:
+        user = User()
+        user.knows(first)
+        user.knows(ssh_server)
+        user.configure(user.alias("hop", first) + user.alias("last", ssh_server, "ProxyJump hop"))
+        asker = Answers()
+        with pytest.raises(LoginRefused):
+            trial.connect(trial.order(user, None, host="last", password=True), asker)
+        assert asker.asked == [f"the host on the way {user.name}@127.0.0.1:{first.port}'s password: "]
+        asker = Answers()
+        user.configure(user.alias("last", first))
+        with pytest.raises(LoginRefused):
+            trial.connect(trial.order(user, None, host="last", password=True), asker)
+        assert asker.asked == [f"{user.name}@last's password: "]
