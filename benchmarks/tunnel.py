@@ -11,6 +11,7 @@ measured.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ from core.peers.ours import Ours as Cluster
 from core.processes import processor_seconds
 from core.ssh_server import NoServer, SshServer
 from core.ways import Bare, IPyParallel, Ours, Way, noop_once
+from secure_ipp.errors import SecureIppError
 from secure_ipp.keys.capability import load_capability
 from secure_ipp.tunnel import listing
 
@@ -75,7 +77,7 @@ class Bench:
     def _start(self) -> None:
         self._server.start()
         os.environ["SECURE_IPP_SSH_CONFIG"] = str(self._server.config)
-        self._cluster.start(1)
+        self._cluster.ready(1)
         self._plain = subprocess.Popen(
             [sys.executable, "-m", "core.bytes_server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
@@ -86,7 +88,7 @@ class Bench:
                 try:
                     self.ways[name] = way = make()
                     noop_once(way)
-                except (session.Hung, venvs.Unavailable) as error:
+                except (session.Hung, venvs.Unavailable, SecureIppError) as error:
                     self.missing[name] = str(error)
                     self.ways.pop(name, None)
 
@@ -95,25 +97,35 @@ class Bench:
         keepers = [state.pid for state in listing.tunnels().values()]
         found = {one.pid: one for one in [*session.started(), *self._server.processes(), psutil.Process()]}
         for pid in keepers:
-            keeper = psutil.Process(pid)
-            found |= {one.pid: one for one in [keeper, *keeper.children(recursive=True)]}
+            with contextlib.suppress(psutil.NoSuchProcess):
+                keeper = psutil.Process(pid)
+                found |= {one.pid: one for one in [keeper, *keeper.children(recursive=True)]}
         return list(found.values())
 
     def end(self) -> None:
-        """Whatever was started; a way first, since its end is a part of what it says."""
-        for way in self.ways.values():
-            way.close()
-        if self._plain is not None:
-            assert self._plain.stdin is not None and self._plain.stdout is not None
-            self._plain.stdin.close()
-            self._plain.wait()
-            self._plain.stdout.close()
-        if hasattr(self._cluster, "client"):
-            self._cluster.stop()
-        self._server.stop()
-        for stray in session.end_strays():
-            print(f"ended: {stray}", file=sys.stderr)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        """Whatever was started, even if a part of it does not end as it should."""
+        with contextlib.ExitStack() as stack:  # the last one first
+            stack.callback(shutil.rmtree, self._directory, ignore_errors=True)
+            stack.callback(_end_strays)
+            stack.callback(self._server.stop)
+            if self._cluster.engines:
+                stack.callback(self._cluster.end)
+            if self._plain is not None:
+                stack.callback(_end_plain, self._plain)
+            for way in self.ways.values():
+                stack.callback(way.close)
+
+
+def _end_plain(plain: subprocess.Popen[str]) -> None:
+    assert plain.stdin is not None and plain.stdout is not None
+    plain.stdin.close()
+    plain.wait()
+    plain.stdout.close()
+
+
+def _end_strays() -> None:
+    for stray in session.end_strays():
+        print(f"ended: {stray}", file=sys.stderr)
 
 
 def ways(server: SshServer, file: str, plain: int, log: Path) -> dict[str, Callable[[], Way]]:
