@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import stat
 import threading
 import time
@@ -21,6 +22,7 @@ from secure_ipp.keys.capability import Capability
 from secure_ipp.keys.curve import CurvePublicKey
 from secure_ipp.keys.private_files import check_private_dir
 from secure_ipp.tunnel import backends
+from secure_ipp.tunnel.failures import NoSsh
 from secure_ipp.tunnel.first_use import Confirm, check_first_use
 from secure_ipp.tunnel.lease import Lease
 from secure_ipp.tunnel.prompts import Prompter
@@ -90,6 +92,11 @@ def spec_of(capability: Capability, way: Way, wishes: Wishes) -> Spec:
 def _through_ssh(
     capability: Capability, way: Way, wishes: Wishes, named: str, until: float, confirm: Confirm | None
 ) -> Reached:
+    if not hasattr(socket, "AF_UNIX"):
+        raise NoSsh(
+            "a tunnel's local end is a Unix socket, and this system has none",
+            "work under WSL, or where the cluster's port can be reached",
+        )
     spec = spec_of(capability, way, wishes)
     route = Route.parse(spec.route)
     if not named:
