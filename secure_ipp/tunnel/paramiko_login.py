@@ -353,7 +353,8 @@ def _with_password(session: Session, hop: Hop, asker: Asker, further: list[str],
             further = list(error.allowed_types)
             if "keyboard-interactive" not in further:
                 raise
-            _interactive(session, hop.user, lambda text: password if "password" in text.lower() else ask(f"({called}) {text}"))
+            _interactive(session, hop.user,
+                         lambda text: password if "password" in text.lower() else ask(f"({called}) {text}"))
             return
     _interactive(session, hop.user, lambda text: ask(f"({called}) {text}"))
 
