@@ -131,6 +131,7 @@ class IPyParallel(Way):
         python = venvs.interpreter("ipyparallel")
         path = os.pathsep.join([str(programs), str(Path(python).parent), os.environ.get("PATH", "")])
         self._most = most
+        self._log = log
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 [python, "-m", "core.ipyparallel_ssh", "bench"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -151,7 +152,8 @@ class IPyParallel(Way):
                 raise Hung(f"no answer within {seconds:.0f} s")
         line = pipe.readline()  # it comes whole, in one write
         if not line:
-            raise Hung("its process has ended")
+            said = self._log.read_text(errors="replace").strip().splitlines() or ["no reason given"]
+            raise Hung(f"its process has ended: {said[-1][:200]}")
         return json.loads(line)
 
     def _order(self, line: str, seconds: float = 0.0) -> Any:
