@@ -58,6 +58,7 @@ BODY_BYTES = 64 * GIB  # one task's arguments, or one result
 FUNCTION_BYTES = 128 * KIB  # a pickled function up to this is sent once per engine; a larger one travels with its task
 STREAM_CREDIT_BYTES = 4 * MIB  # chunks of one stream under way between its two ends
 CHUNK_BYTES = FRAME_BYTES
+KEPT_MEMORY_BYTES = 256 * MIB  # of large buffers that ended, for the next ones; the kernel may have it back
 NAME_CHARS = 64  # names of clusters, identities, profiles
 TASK_ID_CHARS = 64
 TEXT_CHARS = 1024  # a reason, a host name, a label
