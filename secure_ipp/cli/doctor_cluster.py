@@ -52,8 +52,9 @@ def key_files(place: ClusterPlace) -> Iterator[Finding]:
         (place.registry, lambda: Registry.load(place)),
         (place.client_file, lambda: read_capability(place.client_file).require_role("client")),
         (place.engine_file, lambda: read_capability(place.engine_file).require_role("engine")),
-        (place.runtime_path, place.runtime_dir),
     ]
+    if place.runtime_path.exists():  # a start makes it
+        checks.append((place.runtime_path, lambda: check_private_dir(place.runtime_path)))
     for path, check in checks:
         try:
             check()

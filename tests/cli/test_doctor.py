@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from click.testing import CliRunner
 from secure_ipp.cli import checks, doctor_cluster, doctor_file, doctor_host, doctor_install
 from secure_ipp.cli.checks import Finding
 from secure_ipp.cli.doctor import doctor
+from secure_ipp.cluster.owner_keys import rotate_server
 from secure_ipp.errors import EnvironmentProblem
 from secure_ipp.keys import keyring_store
 from secure_ipp.keys.capability import dump_capability, load_capability, sign_capability
@@ -173,6 +175,12 @@ def test_commands_of_another_package_are_a_warning(tmp_path: Path, monkeypatch: 
     assert "use secure-ipp cluster" in found[0].advice
 
 
+def test_a_command_that_is_a_pipe_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "ipcluster", 0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert levels(doctor_install.command_owner())[0] == ("commands", "warning")
+
+
 def test_ipyparallel_beside_us_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_install, "_version", lambda name: None)
     assert only(doctor_install.other_package()).level == "ok"
@@ -287,6 +295,24 @@ def test_every_private_file_is_looked_at(place: ClusterPlace) -> None:
     assert [finding.level for finding in doctor_cluster.modes(place)] == ["error"]
     place.dir.chmod(0o700)
     assert [finding.level for finding in doctor_cluster.modes(place)] == ["ok"]
+
+
+def test_looking_changes_nothing(place: ClusterPlace) -> None:
+    def everything() -> list[tuple[str, int, int]]:
+        return sorted((str(path), path.lstat().st_mode, path.lstat().st_mtime_ns) for path in place.home.rglob("*"))
+
+    shutil.rmtree(place.runtime_path)
+    before = everything()
+    checks.ask_all([*doctor_cluster.checks(place), *doctor_file.Examination(str(place.client_file)).checks()])
+    assert everything() == before
+
+
+def test_a_server_key_that_was_given_up_is_an_error(place: ClusterPlace) -> None:
+    old = place.server_key.read_bytes()
+    rotate_server("now", cluster=place)
+    write_private(place.server_key, old, exclusive=False)
+    found = [one for one in doctor_cluster.key_files(place) if one.level == "error"]
+    assert len(found) == 1 and "secret half" in found[0].text
 
 
 def test_whatever_lies_there_is_looked_at(place: ClusterPlace, tmp_path: Path) -> None:
