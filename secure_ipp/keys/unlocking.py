@@ -210,7 +210,7 @@ def from_descriptor(variable: str) -> Passphrase | None:
 
 def can_ask() -> bool:
     """Whether there is a way to ask for a passphrase: a descriptor, a terminal or a notebook."""
-    return DESCRIPTOR_VARIABLE in os.environ or somebody_there()
+    return bool(os.environ.get(DESCRIPTOR_VARIABLE)) or somebody_there()
 
 
 def ask(prompt: str, *, variable: str = DESCRIPTOR_VARIABLE) -> Passphrase:

@@ -22,13 +22,16 @@ from secure_ipp.cli.checks import Finding
 from secure_ipp.cli.doctor import doctor
 from secure_ipp.cluster.owner_keys import rotate_server
 from secure_ipp.errors import EnvironmentProblem
-from secure_ipp.keys import keyring_store
+from secure_ipp.keys import keyring_store, unlocking
 from secure_ipp.keys.capability import dump_capability, load_capability, sign_capability
 from secure_ipp.keys.cluster_keys import init_cluster, load_issuer
 from secure_ipp.keys.curve import KeyPair
+from secure_ipp.keys.passphrases import Passphrase
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import write_private
+from secure_ipp.keys.recipients import RecipientKey
 from secure_ipp.keys.registry import Registry
+from secure_ipp.keys.sealed_files import ByPassphrase, ToRecipient, seal
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -446,7 +449,7 @@ KNOWN: set[str] = set()
 
 @pytest.mark.parametrize(("known", "stranger", "expected"), [
     ("admitted", "refused", ["ok", "ok", "ok", "ok"]), ("admitted", "admitted", ["ok", "error", "ok", "error"]),
-    ("refused", "refused", ["error", "ok", "error", "ok"]), ("silent", "silent", ["error", "warning", "error", "ok"]),
+    ("refused", "refused", ["error", "ok", "error", "ok"]), ("silent", "silent", ["error", "warning", "error", "note"]),
     ("closed", "refused", ["error", "ok", "error", "ok"]),
 ])  # fmt: skip
 def test_doors_are_tried(
@@ -484,6 +487,21 @@ def test_s25_doors_for_ssh_are_tried_too(
     tried.clear()
     assert [finding.level for finding in doctor_cluster.gate(place)] == expected[2:4] + expected[6:]
     assert all(endpoint.startswith("ipc:") for endpoint in tried)
+
+
+def test_strangers_are_tried_though_a_file_was_moved_away(place: ClusterPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    KNOWN.add(load_capability(place.engine_file).public_key.fingerprint)
+    running(monkeypatch)
+    doors(monkeypatch, "admitted", "admitted")
+    place.client_file.unlink()
+    assert [finding.level for finding in doctor_cluster.gate(place)] == ["note", "error", "ok", "error"]
+
+
+def test_a_door_with_an_address_of_ipv6_is_tried_there(place: ClusterPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(monkeypatch).bind = "::1"
+    tried = doors(monkeypatch, "admitted", "refused")
+    assert list(doctor_cluster.gate(place))
+    assert set(tried) == {"tcp://[::1]:1", "tcp://[::1]:2"}
 
 
 def test_a_controller_that_could_leave_a_core_file_is_an_error(
@@ -621,6 +639,45 @@ def test_what_the_door_does(
 def test_a_door_that_is_not_there(listening: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     doors(monkeypatch, "admitted", "refused")
     assert [finding.level for finding in examined(listening(there=False))["door"]] == ["note", "error"]
+
+
+def test_a_file_with_many_doors_that_never_answer_ends(
+    listening: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = listening()
+    doors(monkeypatch, "silent", "silent")
+    clock = iter(range(0, 10000, 9))
+    monkeypatch.setattr(doctor_file, "time", SimpleNamespace(
+        time=time.time, perf_counter=time.perf_counter, monotonic=lambda: float(next(clock))))
+    many = listening(door=tuple(f"tcp://127.0.0.{n}:{port_of(path)}" for n in range(1, 33)))
+    found = examined(many)["door"]
+    assert len(found) < 8 and any("not tried" in one.text and one.level == "warning" for one in found)
+
+
+def port_of(path: Path) -> int:
+    return int(load_capability(path).door[0].rpartition(":")[2])
+
+
+def test_a_sealed_engine_file_is_not_told_to_be_of_another_cluster(
+    listening: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine door may leave an unknown key without an answer, and the file's own is not tried."""
+    path = listening(role="engine", rights=("join",))
+    seal(path, ToRecipient(RecipientKey(b"\x17" * 32).public()))
+    doors(monkeypatch, "admitted", "silent")
+    assert [finding.level for finding in examined(path)["door"]] == ["note"]
+
+
+def test_a_variable_that_names_no_descriptor_asks_nobody(
+    listening: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = listening()
+    seal(path, ByPassphrase(Passphrase.of("a long enough passphrase")))
+    doors(monkeypatch, "admitted", "refused")
+    monkeypatch.setenv("SECURE_IPP_PASSPHRASE_FD", "")
+    monkeypatch.setattr(unlocking, "somebody_there", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: pytest.fail("somebody was asked"))
+    assert [finding.level for finding in examined(path)["file"]] == ["ok", "note"]
 
 
 def test_the_next_server_key_is_tried_too(listening: Callable[..., Path], place: ClusterPlace,
