@@ -17,7 +17,7 @@ from secure_ipp.keys.changing import changing
 from secure_ipp.keys.desk import Desk
 from secure_ipp.keys.issuer import IssuerKey
 from secure_ipp.keys.private_files import MissingFile, Path, write_private
-from secure_ipp.keys.sealed_files import open_to_renew
+from secure_ipp.keys.sealed_files import open_to_renew, remove_leftovers
 
 _MADE_ANEW = frozenset({"format", "issuer_key", "public_key", "parents", "signature"})
 Changes = Callable[[PublicPart], dict[str, Any]]
@@ -86,4 +86,5 @@ def _rewrite(desk: Desk, issuer: IssuerKey, file: Path, changes: Changes) -> boo
     kept = {name: getattr(old, name) for name in PublicPart.__struct_fields__ if name not in _MADE_ANEW}
     new = sign_capability(issuer, keys=old.keys, **{**kept, **changed})
     write_private(file, opened.to_file(new), exclusive=False)
+    remove_leftovers(file)
     return True

@@ -297,7 +297,7 @@ def _replace(path: AnyPath, found: Any, lock: Lock | None) -> Done:
     """Write the file anew: with this lock, or as it was found, with its secret."""
     new = found if lock is None else found.with_lock(lock)
     write_private(path, new.to_file(), exclusive=False)
-    _remove_leftovers(path)
+    remove_leftovers(path)
     return Done(Path(path), found.subject, lock)
 
 
@@ -322,7 +322,7 @@ def _forget(entry: KeyringEntry | None, backend: str) -> None:
         ) from None
 
 
-def _remove_leftovers(path: AnyPath) -> None:
+def remove_leftovers(path: AnyPath) -> None:
     """Remove what `write_private` was making of this file when its process died; it may hold the secret in clear.
 
     What is no file of this user's holds no secret of this user's: in /tmp others may leave what has such a name.

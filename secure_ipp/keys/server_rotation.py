@@ -229,9 +229,9 @@ def _abort(desk: Desk, named: tuple[Path, ...], now: float) -> Step | None:
 
 @contextlib.contextmanager
 def alone(place: ClusterPlace) -> Iterator[None]:
-    """One command that signs files anew at a time; what a killed one left of the secrets' files is removed."""
+    """One command that signs files anew at a time; what a killed one left of what it was writing is removed."""
     with Lock(place.runtime_path / "rotation.lock", wait=limits.REGISTRY_LOCK_SECONDS):
-        for path in (place.server_key, place.next_server_key):
+        for path in (place.server_key, place.next_server_key, place.config):
             for left in path.parent.glob(f".{path.name}.*.new"):
                 remove_private(left)
         yield
