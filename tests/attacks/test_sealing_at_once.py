@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 import keyring.core
 import pytest
@@ -23,7 +24,13 @@ from secure_ipp.keys.renewal import renew_in_place
 from secure_ipp.keys.rewriting import rewrite_files
 from secure_ipp.keys.sealed_files import ByPassphrase, InKeyring, ToRecipient, reseal, seal, unseal
 from secure_ipp.keys.sealing import open_by_recipient
-from secure_ipp.keys.unlocking import DESCRIPTOR_VARIABLE, Unlocker
+from secure_ipp.keys.unlocking import (
+    DESCRIPTOR_VARIABLE,
+    RECIPIENT_VARIABLE,
+    Unlocker,
+    from_descriptor,
+    recipient_path,
+)
 from tests.keys.desks import new_desk
 from tests.keys.fake_keyrings import Chain, InClear
 from tests.keys.test_capability import GOOD, HOLDER, shown_with_variables
@@ -183,3 +190,28 @@ def test_s13_a_chain_that_cannot_be_listed_is_an_error(path, monkeypatch):
     with pytest.raises(NoKeyring, match="no bus") as caught:
         Keyring()
     assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [b"the words that open it", 5, None, ["the words that open it"]])
+def test_s11_what_is_no_text_is_refused_as_a_passphrase_and_not_shown(path, given):
+    """`subprocess.check_output` gives bytes."""
+    seal(path, ByPassphrase(Passphrase.of("the words that open it")))
+    with pytest.raises(UsageError, match="a passphrase is text") as caught:
+        load_capability(path, unlock=Unlocker(passphrase=lambda: given))
+    assert "the words" not in shown_with_variables(caught.value)
+
+
+def test_s13_a_descriptor_that_does_not_block_is_waited_for(monkeypatch):
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    monkeypatch.setenv(DESCRIPTOR_VARIABLE, str(reading))
+    late = threading.Timer(0.05, lambda: (os.write(writing, b"a phrase that came late\n"), os.close(writing)))
+    late.start()
+    found = from_descriptor(DESCRIPTOR_VARIABLE)
+    late.join()
+    assert found == Passphrase.of("a phrase that came late")
+
+
+def test_s13_a_home_of_nobody_is_an_error(monkeypatch):
+    monkeypatch.setenv(RECIPIENT_VARIABLE, "~nobody-of-this-name/recipient.key")
+    assert recipient_path().name == "recipient.key"
