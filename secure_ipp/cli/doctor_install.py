@@ -23,8 +23,8 @@ FLOORS = {
 EXTRAS = {  # library: its floor, the extra that brings it, what it is for
     "numpy": ("1.26", "numpy", "arrays"),
     "keyring": ("25", "keyring", "secrets in the keyring of the system"),
-    "paramiko": ("3.4", "ssh", "tunnels without the ssh command"),
-    "sshtunnel": ("0.4", "ssh", "tunnels without the ssh command"),
+    "paramiko": ("3.5", "ssh", "tunnels without the ssh command"),
+    "sshtunnel": ("0.5.1", "ssh", "tunnels without the ssh command"),
     "rich": ("13", "table", "tables"),
 }
 SLOW_CIPHER = 400e6  # bytes a second; a libsodium without vector code runs at about a quarter of this
