@@ -174,6 +174,7 @@ SEAL_MOST_LANES = 4  # the same; more threads than that help thieves alone
 SEAL_MOST_MEMORY_KIB = 1024 * 1024  # what a file may make its reader spend in memory
 SEAL_MOST_PASSES = 16
 SEAL_MOST_WORK_KIB = 4 * 1024 * 1024  # and in time, as memory x passes: some 10 s of a processor
+CHANGING_SECONDS = 10.0  # waited for another command that changes the same file with a secret
 SEAL_TOLD_SECONDS = 1.0  # unsealing that takes longer says so
 PASSPHRASE_CHARS = 1024
 NEW_PASSPHRASE_CHARS = 12  # below it a thief's graphics cards are faster than any cost that an owner bears

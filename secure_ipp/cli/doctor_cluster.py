@@ -52,8 +52,9 @@ def key_files(place: ClusterPlace) -> Iterator[Finding]:
         (place.registry, lambda: Registry.load(place)),
         (place.client_file, lambda: read_capability(place.client_file).require_role("client")),
         (place.engine_file, lambda: read_capability(place.engine_file).require_role("engine")),
-        (place.runtime_path, place.runtime_dir),
     ]
+    if place.runtime_path.exists():  # a start makes it
+        checks.append((place.runtime_path, lambda: check_private_dir(place.runtime_path)))
     for path, check in checks:
         try:
             check()
@@ -182,6 +183,7 @@ def door_ports(place: ClusterPlace) -> Iterator[Finding]:
 def gate(place: ClusterPlace) -> Iterator[Finding]:
     """Whether the doors of a running cluster let in whom they should and nobody else: they are tried (S2)."""
     from secure_ipp.cluster import state
+    from secure_ipp.keys.fields import make_door
 
     controller = state.read_state(place) if place.config.exists() else None
     if controller is None:
@@ -192,7 +194,7 @@ def gate(place: ClusterPlace) -> Iterator[Finding]:
         ("engine", controller.engine_port, controller.engine_socket, place.engine_file),
     ):
         if port:
-            yield from _one_door(place, door, f"tcp://{address}:{port}", file)
+            yield from _one_door(place, door, make_door(address, port), file)
         if path:
             yield from _one_door(place, door, f"ipc://{path}", file)
 
@@ -208,33 +210,52 @@ def _one_door(place: ClusterPlace, door: str, endpoint: str, file: Path) -> Iter
     key, by_proof = server.keys.public, endpoint.startswith("ipc:")
     ways: dict[str, Any] = {"proves": prover_for(server.config.cluster_id, door)} if by_proof else {}
     called = f"{door} ssh" if by_proof else door
-    known = read_capability(file, now=0.0)
-    if isinstance(known, Capability):
-        verdict = try_door(endpoint, key, known.keys, DOOR_SECONDS, **ways)
-        if verdict == "admitted":
-            yield Finding("gate", "ok", f"the {called} door admits the key of {file.name}")
-        else:
-            text = f"the {called} door at {endpoint} does not admit the key of {file.name}: it is {verdict}"
-            yield Finding("gate", "error", text, f"see {place.log_dir / 'scheduler.log'}; {_GONE}")
-        if by_proof and try_door(endpoint, key, known.keys, DOOR_SECONDS, **ways, spoilt=True) == "admitted":
-            yield stranger_finding("gate", called, endpoint, "admitted")
-            return
+    admits = False
+    try:
+        known = read_capability(file, now=0.0)
+    except SecureIppError as error:
+        yield Finding("gate", "note", f"the {called} door is not tried with the key of {file.name}: {error.message}")
+    else:
+        if isinstance(known, Capability):
+            verdict = try_door(endpoint, key, known.keys, DOOR_SECONDS, **ways)
+            admits = verdict == "admitted"
+            yield _known_finding(place, called, endpoint, file.name, verdict)
+            if by_proof and try_door(endpoint, key, known.keys, DOOR_SECONDS, **ways, spoilt=True) == "admitted":
+                yield stranger_finding("gate", called, endpoint, "admitted", answers=True)
+                return
     patience = SILENT_SECONDS if door == "engine" else DOOR_SECONDS
     verdict = try_door(endpoint, key, KeyPair.generate(), patience, **ways)
-    yield stranger_finding("gate", called, endpoint, verdict)
+    yield stranger_finding("gate", called, endpoint, verdict, answers=admits)
 
 
-def stranger_finding(check: str, door: str, endpoint: str, verdict: str) -> Finding:
-    """What a door's treatment of an unknown key means."""
+def _known_finding(place: ClusterPlace, door: str, endpoint: str, name: str, verdict: str) -> Finding:
+    """What a door's treatment of a key that it should admit means."""
+    if verdict == "admitted":
+        return Finding("gate", "ok", f"the {door} door admits the key of {name}")
+    text = f"the {door} door at {endpoint} does not admit the key of {name}: it is {verdict}"
+    return Finding("gate", "error", text, f"see {place.log_dir / 'scheduler.log'}; {_GONE}")
+
+
+def stranger_finding(check: str, door: str, endpoint: str, verdict: str, *, answers: bool) -> Finding:
+    """What a door's treatment of an unknown key means.
+
+    Args:
+        check: the finding's.
+        door: "client" or "engine".
+        endpoint: its address.
+        verdict: of an unknown key.
+        answers: whether it has admitted or refused a key that it knows; else its silence says nothing.
+    """
     if verdict == "admitted":
         return Finding(
             check, "error", f"the {door} door at {endpoint} LETS STRANGERS IN",
             "stop that controller now (ipcluster stop), and report this",
         )
-    if verdict == "refused" or door.startswith("engine"):
+    if verdict == "refused" or (door.startswith("engine") and answers):
         return Finding(check, "ok", f"the {door} door refuses an unknown key")
     return Finding(
-        check, "warning", f"the {door} door at {endpoint} did not answer an unknown key: it is {verdict}",
+        check, "note" if door.startswith("engine") else "warning",
+        f"the {door} door at {endpoint} did not answer an unknown key: it is {verdict}",
         "try again when it is less busy",
     )
 

@@ -18,12 +18,16 @@ from secure_ipp.cli.doctor_cluster import DOOR_SECONDS, SILENT_SECONDS, stranger
 from secure_ipp.cli.doctor_route import route_finding
 from secure_ipp.keys.capability import Capability, LockedCapability, PublicPart, load_capability, read_capability
 from secure_ipp.keys.fields import socket_path
+from secure_ipp.keys.strict_json import shown
 
 if TYPE_CHECKING:
     from secure_ipp.keys.curve import KeyPair
     from secure_ipp.wire.intruder import Verdict
 
 SESSION_SECONDS = 8.0
+DOORS_SECONDS = 20.0  # after which no further door is tried: whoever makes a file may name many that never answer
+MOST_ADDRESSES = 4  # of one name that are tried
+_MOST_RIGHTS = 16  # shown of those that the controller knows
 _DAY, _HOUR = 86400, 3600
 _MEANINGS = {
     "task": "run load-balanced tasks", "direct": "address engines, push, pull and execute",
@@ -48,6 +52,7 @@ class Examination:
         self._path = os.path.expanduser(path)
         self._found: Capability | LockedCapability | None = None
         self._reachable: list[str] = []
+        self._undecided = False  # something listens, and nobody can tell what
         self._admitted = False
 
     def checks(self) -> list[Check]:
@@ -79,7 +84,7 @@ class Examination:
     def _unlock(self, found: LockedCapability) -> Iterator[Finding]:
         from secure_ipp.keys.unlocking import DESCRIPTOR_VARIABLE, Unlocker
 
-        if DESCRIPTOR_VARIABLE in os.environ:
+        if os.environ.get(DESCRIPTOR_VARIABLE):
             self._found = load_capability(self._path, now=0.0, unlock=Unlocker())
             yield Finding("file", "ok", "it is sealed, and was opened")
         else:
@@ -102,14 +107,20 @@ class Examination:
         found = self._found
         if found is None:
             return
-        for endpoint in found.door:
+        end = time.monotonic() + DOORS_SECONDS
+        for number, endpoint in enumerate(found.door):
+            if time.monotonic() > end:
+                text = f"{len(found.door) - number} of its doors were not tried: others kept us waiting for too long"
+                yield Finding("door", "warning", text, "try again when the network is faster")
+                break
             yield self._door(found, endpoint)
         for endpoint in self._reachable[:1]:
             yield self._stranger(found, endpoint)
         by_ssh = route_finding(found) if found.ssh and isinstance(found, Capability) else None
         if by_ssh is not None:
             yield by_ssh
-        if found.tcp_doors and not self._reachable and (by_ssh is None or by_ssh.level != "ok"):
+        none = not self._reachable and not self._undecided and (by_ssh is None or by_ssh.level != "ok")
+        if found.tcp_doors and none:
             yield Finding(
                 "door", "error", "none of its doors answers from here",
                 "see whether the controller runs and a firewall or tunnel stands between",
@@ -128,6 +139,10 @@ class Examination:
         verdict = _try(found, endpoint, keys, DOOR_SECONDS)
         took = f"{(time.perf_counter() - begun) * 1000:.0f} ms"
         if isinstance(found, LockedCapability):
+            if verdict == "silent" and found.role == "engine":
+                self._undecided = True
+                text = f"{endpoint} does not answer an unknown key, and this file's own is sealed"
+                return Finding("door", "note", text)
             if verdict in ("silent", "closed"):
                 return _not_ours(endpoint)
             self._reachable.append(endpoint)
@@ -175,7 +190,7 @@ class Examination:
 
         seconds = SILENT_SECONDS if found.role == "engine" else DOOR_SECONDS
         verdict = _try(found, endpoint, KeyPair.generate(), seconds)
-        return stranger_finding("door", found.role, endpoint, verdict)
+        return stranger_finding("door", found.role, endpoint, verdict, answers=True)
 
     def session(self) -> Iterator[Finding]:
         """Who the controller takes the holder for."""
@@ -196,7 +211,7 @@ class Examination:
 
 def identity_findings(found: PublicPart, known: dict[str, Any]) -> Iterator[Finding]:
     """Compare what a file says with what the controller says of its holder (unverified)."""
-    rights = tuple(str(right) for right in known.get("rights", ()))
+    rights = tuple(shown(str(right), 40) for right in known.get("rights", ())[:_MOST_RIGHTS])
     lost = [right for right in found.rights if right not in rights]
     more = [right for right in rights if right not in found.rights]
     if lost or more:
@@ -208,7 +223,8 @@ def identity_findings(found: PublicPart, known: dict[str, Any]) -> Iterator[Find
             "the controller's word counts; ask the cluster's owner if more is needed",
         )
     else:
-        yield Finding("session", "ok", f"the controller knows its holder as {known.get('name')!s}, with these rights")
+        name = shown(str(known.get("name")), 80)
+        yield Finding("session", "ok", f"the controller knows its holder as {name}, with these rights")
     if int(known.get("expires", 0)) != found.expires:
         from secure_ipp.keys.expiry import in_words
 
@@ -266,11 +282,25 @@ def route_findings(found: PublicPart) -> Iterator[Finding]:
 def unreachable(endpoint: str) -> str:
     """Why nothing listens at `tcp://host:port`, as seen from here; empty: something does."""
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    why = ""
     try:
-        socket.create_connection((host.strip("[]"), int(port)), DOOR_SECONDS).close()
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
-        return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
-    return ""
+        return _in_words(error)
+    end = time.monotonic() + DOOR_SECONDS
+    for family, kind, protocol, _, address in found[:MOST_ADDRESSES]:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.settimeout(max(0.1, end - time.monotonic()))
+                probe.connect(address)
+            return ""
+        except OSError as error:
+            why = _in_words(error)
+    return why
+
+
+def _in_words(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
 
 
 def _try(found: PublicPart, endpoint: str, keys: KeyPair, seconds: float) -> Verdict:

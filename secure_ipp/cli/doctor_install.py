@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import importlib.metadata
+import os
 import re
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from secure_ipp import limits
 from secure_ipp.cli.checks import Check, Finding
@@ -23,11 +23,12 @@ FLOORS = {
 EXTRAS = {  # library: its floor, the extra that brings it, what it is for
     "numpy": ("1.26", "numpy", "arrays"),
     "keyring": ("25", "keyring", "secrets in the keyring of the system"),
-    "paramiko": ("3.4", "ssh", "tunnels without the ssh command"),
-    "sshtunnel": ("0.4", "ssh", "tunnels without the ssh command"),
+    "paramiko": ("3.5", "ssh", "tunnels without the ssh command"),
+    "sshtunnel": ("0.5.1", "ssh", "tunnels without the ssh command"),
     "rich": ("13", "table", "tables"),
 }
 SLOW_CIPHER = 400e6  # bytes a second; a libsodium without vector code runs at about a quarter of this
+_BEGINNING_BYTES = 4096  # of a command, by which ours is known
 CIPHER_BYTES = 8 * limits.MIB
 OTHER_PACKAGE = "ipyparallel"  # brings commands of the same names
 
@@ -135,11 +136,17 @@ def command_owner() -> Iterator[Finding]:
         found = shutil.which(name)
         if found is None:
             yield Finding("commands", "note", f"{name} is not on PATH", f"use {ours}")
-        elif b"secure_ipp" in Path(found).read_bytes()[:4096]:
+        elif b"secure_ipp" in _beginning(found):
             yield Finding("commands", "ok", f"{name} is ours ({found})")
         else:
             text = f"{name} on PATH is another program's ({found})"
             yield Finding("commands", "warning", text, f"use {ours} instead")
+
+
+def _beginning(path: str) -> bytes:
+    """The first bytes of whatever has this name: of a pipe that nobody writes to, none."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+        return file.read(_BEGINNING_BYTES) or b""
 
 
 def other_package() -> Iterator[Finding]:

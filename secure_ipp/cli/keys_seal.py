@@ -47,7 +47,7 @@ def _which_file(command: Command) -> Command:
     def with_path(*args: Any, file: Path | None, issuer: bool, place: ClusterPlace, **others: Any) -> Any:
         if issuer == (file is not None):
             raise UsageError("give a FILE, or --issuer", "see --help")
-        return command(*args, path=place.issuer_key if file is None else file.expanduser(), **others)
+        return command(*args, path=place.issuer_key if file is None else Path(os.path.expanduser(file)), **others)
 
     return with_path  # type: ignore[return-value]
 
@@ -200,7 +200,7 @@ def recipient(as_json: bool, out: Path | None) -> None:
     """
     from secure_ipp.keys import key_files, sealed_files, unlocking
 
-    path = out.expanduser() if out is not None else unlocking.recipient_path()
+    path = Path(os.path.expanduser(out)) if out is not None else unlocking.recipient_path()
     known = out is None and path.exists()
     public = key_files.read_recipient_file(path).public_key if known else sealed_files.make_recipient(path)
     if as_json:
@@ -258,7 +258,7 @@ def _word(given: str) -> str:
 def _unlocker(key: Path | None, keyring_backend: str) -> Unlocker:
     from secure_ipp.keys.unlocking import Unlocker
 
-    path = None if key is None else key.expanduser()
+    path = None if key is None else Path(os.path.expanduser(key))
     return Unlocker(recipient_key=path, keyring_backend=keyring_backend, say=lambda line: click.echo(line, err=True))
 
 

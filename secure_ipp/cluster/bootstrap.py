@@ -127,8 +127,15 @@ def module_command(module: str) -> list[str]:
 
 
 def child_environment(home: Path | None) -> dict[str, str]:
-    """Environment for our processes: ours, the home directory (if any) spelled out, and this very package found."""
-    environment = dict(os.environ)
+    """Environment for our processes: ours, the home directory (if any) spelled out, and this very package found.
+
+    Without the numbers of descriptors that give passphrases: a child has no such descriptor, or another file there,
+    which code on an engine that opens a sealed file would read as a passphrase, and close.
+    """
+    from secure_ipp.keys.unlocking import DESCRIPTOR_VARIABLE, NEW_DESCRIPTOR_VARIABLE
+
+    numbers = (DESCRIPTOR_VARIABLE, NEW_DESCRIPTOR_VARIABLE)
+    environment = {name: value for name, value in os.environ.items() if name not in numbers}
     if home is not None:
         environment["SECURE_IPP_HOME"] = str(home)
     parent = str(Path(__file__).resolve().parent.parent.parent)

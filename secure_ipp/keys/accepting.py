@@ -12,6 +12,7 @@ from typing import Any
 
 from secure_ipp import limits
 from secure_ipp.keys.capability import Capability, dump_capability, parse_capability
+from secure_ipp.keys.changing import changing
 from secure_ipp.keys.curve import CurvePublicKey, CurveSecretKey
 from secure_ipp.keys.pending import find_pending, read_pending
 from secure_ipp.keys.private_files import AlreadyThere, Path, remove_private, write_private
@@ -54,7 +55,8 @@ def accept(answer: Path, out: Path, *, key: Path | None = None, issuer: str = ""
     """
     public, unverified = parse_answer(read_open(answer, limits.CAPABILITY_BYTES))
     if os.path.lexists(out):
-        return _renew(unverified, public, out, issuer, now)
+        with changing(out):
+            return _renew(unverified, public, out, issuer, now)
     places = (os.path.dirname(os.path.abspath(answer)), os.path.dirname(os.path.abspath(out)), os.curdir)
     found = os.fspath(key) if key is not None else find_pending(public, places)
     if found is None:

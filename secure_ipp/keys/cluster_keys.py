@@ -37,7 +37,7 @@ from secure_ipp.keys.key_files import (
 from secure_ipp.keys.locks import Lock
 from secure_ipp.keys.places import ClusterPlace, NoKeys
 from secure_ipp.keys.private_files import AlreadyThere, MissingFile, make_private_dir, remove_private, write_private
-from secure_ipp.keys.registry import Registry, first_registry, write_first
+from secure_ipp.keys.registry import Registry, RegistryError, first_registry, write_first
 from secure_ipp.keys.sealing import Unlock
 from secure_ipp.keys.ways import check_host_keys, check_route, owners_ways, way_values
 
@@ -136,7 +136,8 @@ def load_server(place: ClusterPlace) -> ServerKeys:
 
     Raises:
         NoKeys: there are no keys here.
-        ConfigError, KeyFileError, PrivateFileError: a file is damaged, or others could read or change it.
+        ConfigError, KeyFileError, PrivateFileError: a file is damaged, or others could read or change it; or the
+            key that is there was given up.
         RegistryError: the server's key is being rotated, and which one counts cannot be read.
     """
     config = load_config(place)
@@ -144,19 +145,24 @@ def load_server(place: ClusterPlace) -> ServerKeys:
         keys = read_server_key(place.server_key)
     except MissingFile:
         raise _incomplete(place, place.server_key) from None
-    if not os.path.lexists(place.next_server_key):
-        return ServerKeys(keys, config)
-    doors = Registry.load(place).doors
+    try:
+        doors = Registry.load(place).doors
+    except RegistryError:
+        if os.path.lexists(place.next_server_key):
+            raise
+        return ServerKeys(keys, config)  # a controller goes on with the key that it has, and its hub lets nobody in
     return ServerKeys(keys if doors is None else door_pair(place, doors.current), config)
 
 
 def door_pair(place: ClusterPlace, public: CurvePublicKey) -> KeyPair:
     """The doors' key pair with this public half; while their key is being rotated there are two (S33).
 
+    The next one's file is read first: the end of a switch writes the current one's, then removes the next one's.
+
     Raises:
         KeyFileError, PrivateFileError: neither file holds it, or one is damaged, or open to others.
     """
-    for path in (place.server_key, place.next_server_key):
+    for path in (place.next_server_key, place.server_key):
         try:
             keys = read_server_key(path)
         except MissingFile:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from secure_ipp import limits
 from secure_ipp.errors import SecureIppError
+from secure_ipp.keys import fields
 from secure_ipp.keys.cluster_keys import load_issuer
 from secure_ipp.keys.config import ClusterConfig, load_config
 from secure_ipp.keys.issuer import IssuerKey
@@ -121,7 +122,7 @@ def read_file(path: Path) -> bytes:
     Raises:
         MissingFile, PrivateFileError: it is not there, or others could read it.
     """
-    return read_private(path, limits.CAPABILITY_BYTES)
+    return fields.FileText(read_private(path, limits.CAPABILITY_BYTES))
 
 
 def _take_back(path: Path, over: bytes | None) -> None:

@@ -68,9 +68,18 @@ def to_plain(record: msgspec.Struct) -> dict[str, Any]:
     return plain
 
 
-def to_file(record: msgspec.Struct) -> bytes:
+class FileText(bytes):
+    """The text of a file, perhaps with a secret; a traceback with its variables does not show it (S11)."""
+
+    def __repr__(self) -> str:
+        return f"<the text of a file, {len(self)} bytes>"
+
+    __str__ = __repr__
+
+
+def to_file(record: msgspec.Struct) -> FileText:
     """The record as the text of a file, **secrets included**."""
-    return msgspec.json.format(msgspec.json.encode(to_plain(record)), indent=2) + b"\n"
+    return FileText(msgspec.json.format(msgspec.json.encode(to_plain(record)), indent=2) + b"\n")
 
 
 def canonical(record: msgspec.Struct, *, without: frozenset[str], **more: str) -> bytes:

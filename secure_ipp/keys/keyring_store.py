@@ -64,7 +64,7 @@ class Keyring:
         Raises:
             NoKeyring: it is not.
         """
-        why = _trouble(lambda: self._backend.set_password(entry.service, entry.account, secret.text))
+        why = _trouble(lambda: self._backend.set_password(entry.service, entry.account, secret.text), secret.text)
         if not why and self._text(entry) != secret.text:
             why = "it does not give back what was put in it"
         if why:
@@ -100,6 +100,8 @@ class Keyring:
     def _text(self, entry: KeyringEntry) -> str | _Failure | None:
         found: list[str | None] = []
         why = _trouble(lambda: found.append(self._backend.get_password(entry.service, entry.account)))
+        if not why and not isinstance(found[0], str | None):
+            why = f"it answers with {shown(type(found[0]).__name__, 40)}, which is no text"
         return _Failure(why) if why else found[0]
 
     def _failed(self, why: str) -> NoKeyring:
@@ -116,12 +118,13 @@ class _Failure:
         self.why = why
 
 
-def _trouble(act: Callable[[], object]) -> str:
-    """What went wrong, in words; "" if nothing."""
+def _trouble(act: Callable[[], object], secret: str = "") -> str:
+    """What went wrong, in words, which may quote the secret and are shown without it; "" if nothing."""
     try:
         act()
     except Exception as error:  # noqa: BLE001  somebody else's code; what it raises holds the secret in its frames
-        return shown(f"{type(error).__name__}: {error}")
+        words = f"{type(error).__name__}: {error}"
+        return shown(words.replace(secret, "(the secret)") if secret else words)
     return ""
 
 
@@ -143,7 +146,7 @@ def _backend(named: str) -> Any:
         ) from None
     found: list[Any] = []
     load = (lambda: found.append(keyring.core.load_keyring(named))) if named else (
-        lambda: found.append(keyring.get_keyring())
+        lambda: found.extend(_links(keyring.get_keyring()))
     )
     why = _trouble(load)
     if why:
@@ -151,20 +154,21 @@ def _backend(named: str) -> Any:
         raise NoKeyring(f"{which} cannot be had: {why}", "name a back end that is there (keyring --list-backends)")
     if named:
         return found[0]
-    good = next((one for one in _links(found[0]) if type(one).__module__ in _ENCRYPTING), None)
+    system, *links = found
+    good = next((one for one in links if type(one).__module__ in _ENCRYPTING), None)
     if good is None:
         raise RefusedKeyring(
-            f"the keyring here is {_name(found[0])}, which is not known to encrypt what it keeps",
+            f"the keyring here is {_name(system)}, which is not known to encrypt what it keeps",
             "start the keyring of your desktop (gnome-keyring, KWallet), seal by a passphrase instead, or name the "
-            f"back end if it shall be used all the same: --keyring-backend {_name(found[0])}, and "
+            f"back end if it shall be used all the same: --keyring-backend {_name(system)}, and "
             f"{BACKEND_VARIABLE} where the file is used",
         )
     return good
 
 
 def _links(backend: Any) -> Iterable[Any]:
-    """The back ends of a chain, best first, or the one that is no chain."""
-    return tuple(backend.backends) if type(backend).__module__ == _CHAINER else (backend,)
+    """The back end, and then those of its chain, best first; or itself again, if it is no chain."""
+    return (backend, *(backend.backends if type(backend).__module__ == _CHAINER else (backend,)))
 
 
 def _name(backend: Any) -> str:

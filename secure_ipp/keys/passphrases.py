@@ -29,8 +29,10 @@ class Passphrase:
         Raises:
             UsageError: see `checked`.
         """
-        made = cls(text)
+        kind, made = type(text).__name__, cls(text) if isinstance(text, str) else None
         del text  # a traceback may be shown with its variables (S11)
+        if made is None:
+            raise UsageError(f"a passphrase is text, and this is of type {kind}", "decode it first", code="passphrase")
         return made.checked()
 
     def checked(self) -> Self:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from secure_ipp.errors import SecureIppError, UsageError
 from secure_ipp.keys.capability import read_capability, sign_capability
+from secure_ipp.keys.changing import changing
 from secure_ipp.keys.config import ClusterConfig
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.desk import Applied, Desk, check_free, read_file
@@ -59,6 +60,11 @@ def renew_in_place(desk: Desk, word: str, expires: int, file: Path, *, now: floa
         CapabilityError, PrivateFileError: the file is damaged, or others could read it.
         SecureIppError: it cannot be written, or is not in force.
     """
+    with changing(file):
+        return _renew_in_place(desk, word, expires, file, now)
+
+
+def _renew_in_place(desk: Desk, word: str, expires: int, file: Path, now: float) -> Issued:
     old, issuer, config = grant_of(desk, word), desk.issuer(), desk.config()
     over = read_file(file)
     opened = open_to_renew(file)

@@ -1,7 +1,8 @@
 """Signing a capability file of this cluster's owner anew, in place, with something in it changed.
 
-Laws: what is not named stays as it is, the secret and the lock on it included; a file that says it all already is not
-touched; the file is replaced in one step.
+Laws: only what this issuer has signed is signed anew, for it will count as the issuer's word; what is not named stays
+as it is, the secret and the lock on it included; a file that says it all already is not touched; the file is replaced
+in one step, and no other command changes it meanwhile.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Any
 
 from secure_ipp.errors import EnvironmentProblem, SecureIppError, UsageError
 from secure_ipp.keys.capability import PublicPart, read_capability, sign_capability
+from secure_ipp.keys.changing import changing
 from secure_ipp.keys.desk import Desk
 from secure_ipp.keys.issuer import IssuerKey
 from secure_ipp.keys.private_files import MissingFile, Path, write_private
-from secure_ipp.keys.sealed_files import open_to_renew
+from secure_ipp.keys.sealed_files import open_to_renew, remove_leftovers
 
 _MADE_ANEW = frozenset({"format", "issuer_key", "public_key", "parents", "signature"})
 Changes = Callable[[PublicPart], dict[str, Any]]
@@ -54,8 +56,9 @@ def rewrite_files(
     left: list[tuple[str, str]] = []
     for file in (*files, *named):
         try:
-            if _rewrite(desk, issuer, file, changes):
-                rewritten.append(str(file))
+            with changing(file):
+                if _rewrite(desk, issuer, file, changes):
+                    rewritten.append(str(file))
         except MissingFile:
             continue
         except SecureIppError as error:
@@ -71,8 +74,8 @@ def rewrite_files(
 def _rewrite(desk: Desk, issuer: IssuerKey, file: Path, changes: Changes) -> bool:
     """Whether there was something to change."""
     found = read_capability(file, now=0.0)
-    if found.cluster_id != desk.config().cluster_id:
-        raise UsageError(f"{file} is of another cluster", "move it away")
+    if (found.cluster_id, found.issuer_key) != (desk.config().cluster_id, issuer.public()):
+        raise UsageError(f"{file} is of another cluster, or another issuer made it up", "move it away")
     if found.parents:
         raise UsageError(f"{file} was handed on by a holder", "its holder makes it anew")
     changed = changes(found)
@@ -83,4 +86,5 @@ def _rewrite(desk: Desk, issuer: IssuerKey, file: Path, changes: Changes) -> boo
     kept = {name: getattr(old, name) for name in PublicPart.__struct_fields__ if name not in _MADE_ANEW}
     new = sign_capability(issuer, keys=old.keys, **{**kept, **changed})
     write_private(file, opened.to_file(new), exclusive=False)
+    remove_leftovers(file)
     return True

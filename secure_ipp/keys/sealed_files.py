@@ -2,14 +2,17 @@
 
 Laws: the file has its old or its new content, whole, whenever the process dies.  A secret goes into the keyring, and
 is asked back from there, before the file forgets it; it leaves the keyring after the file has it again.  Nothing but
-the lock changes: what the issuer signed stays as it is, and so does the signature.  What an attempt that died has left
-beside the file is removed, for it may hold the secret.
+the lock changes: what the issuer signed stays as it is, and so does the signature.  One command does it at a time.
+What an attempt that died has left beside the file is removed, for it may hold the secret.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +20,9 @@ from typing import Any, Protocol
 from secure_ipp import limits
 from secure_ipp.errors import SecureIppError, UsageError
 from secure_ipp.keys import strict_json
+from secure_ipp.keys.ancestors import user_id
 from secure_ipp.keys.capability import Capability, LockedCapability, read_capability
+from secure_ipp.keys.changing import changing
 from secure_ipp.keys.key_files import (
     ISSUER_FORMAT,
     RECIPIENT_FORMAT,
@@ -29,7 +34,7 @@ from secure_ipp.keys.key_files import (
 )
 from secure_ipp.keys.keyring_store import Keyring, NoKeyring
 from secure_ipp.keys.passphrases import Passphrase
-from secure_ipp.keys.private_files import check_ancestors, make_private_dir, read_private, write_private
+from secure_ipp.keys.private_files import check_ancestors, make_private_dir, read_private, remove_private, write_private
 from secure_ipp.keys.raw import KEY_BYTES
 from secure_ipp.keys.recipients import RecipientKey, RecipientPublicKey
 from secure_ipp.keys.sealing import (
@@ -138,12 +143,13 @@ def seal(path: AnyPath, way: Way) -> Done:
         UsageError: it is locked already.
         SecureIppError: it could not be read, locked or written; then nothing has changed.
     """
-    found = read_secret_file(path)
-    if found.locked is not None:
-        raise UsageError(f"{path} is sealed already", "seal it anew: secure-ipp keys reseal", code="sealed-already")
-    assert not isinstance(found, LockedCapability)
-    lock = way.close(found.secret_key, found.subject)
-    return _replace(path, found, lock)
+    with changing(path):
+        found = read_secret_file(path)
+        if found.locked is not None:
+            raise UsageError(f"{path} is sealed already", "seal it anew: secure-ipp keys reseal", code="sealed-already")
+        assert not isinstance(found, LockedCapability)
+        lock = way.close(found.secret_key, found.subject)
+        return _replace(path, found, lock)
 
 
 def unseal(path: AnyPath, unlock: Unlock, *, keyring_backend: str = "") -> Done:
@@ -154,13 +160,14 @@ def unseal(path: AnyPath, unlock: Unlock, *, keyring_backend: str = "") -> Done:
         SecureIppError: it could not be read, opened or written; then nothing has changed.
         NoKeyring: the file is done, but the keyring's entry is still there.
     """
-    found = read_secret_file(path)
-    locked: Locked[Any] | None = found.locked
-    if locked is None:
-        raise UsageError(f"{path} is not sealed", code="not-sealed")
-    done = _replace(path, found.with_secret(unlock(locked)), None)
-    _forget(locked.lock.keyring, keyring_backend)
-    return done
+    with changing(path):
+        found = read_secret_file(path)
+        locked: Locked[Any] | None = found.locked
+        if locked is None:
+            raise UsageError(f"{path} is not sealed", code="not-sealed")
+        done = _replace(path, found.with_secret(unlock(locked)), None)
+        _forget(locked.lock.keyring, keyring_backend)
+        return done
 
 
 def reseal(path: AnyPath, unlock: Unlock, way: Way, *, keyring_backend: str = "") -> Done:
@@ -171,15 +178,36 @@ def reseal(path: AnyPath, unlock: Unlock, way: Way, *, keyring_backend: str = ""
         SecureIppError: it could not be read, opened, locked or written; then nothing has changed.
         NoKeyring: the file is done, but the keyring's old entry is still there.
     """
-    found = read_secret_file(path)
-    locked: Locked[Any] | None = found.locked
-    if locked is None:
-        raise UsageError(f"{path} is not sealed", "seal it: secure-ipp keys seal", code="not-sealed")
-    lock = way.close(unlock(locked), found.subject)
-    done = _replace(path, found, lock)
-    if locked.lock.keyring != lock.keyring:
-        _forget(locked.lock.keyring, keyring_backend)
-    return done
+    with changing(path):
+        found = read_secret_file(path)
+        locked: Locked[Any] | None = found.locked
+        if locked is None:
+            raise UsageError(f"{path} is not sealed", "seal it: secure-ipp keys seal", code="not-sealed")
+        secret = unlock(locked)
+        with _passphrase_kept(locked.lock, keyring_backend):
+            lock = way.close(secret, found.subject)
+            done = _replace(path, found, lock)
+        if locked.lock.keyring != lock.keyring:
+            _forget(locked.lock.keyring, keyring_backend)
+        return done
+
+
+@contextmanager
+def _passphrase_kept(old: Lock, backend: str) -> Iterator[None]:
+    """Should what is within fail, the keyring has again the passphrase that opens the file as it still is."""
+    kept: Passphrase | None = None
+    if old.by == "passphrase" and old.keyring is not None:
+        try:
+            kept = Keyring(backend).fetch(old.keyring, Passphrase.of)
+        except SecureIppError:
+            kept = None  # it opens nothing now, either
+    try:
+        yield
+    except BaseException:
+        if kept is not None and old.keyring is not None:
+            with suppress(SecureIppError):
+                Keyring(backend).keep(old.keyring, kept)
+        raise
 
 
 def sealed_capability(capability: Capability, way: Way) -> LockedCapability:
@@ -269,7 +297,7 @@ def _replace(path: AnyPath, found: Any, lock: Lock | None) -> Done:
     """Write the file anew: with this lock, or as it was found, with its secret."""
     new = found if lock is None else found.with_lock(lock)
     write_private(path, new.to_file(), exclusive=False)
-    _remove_leftovers(path)
+    remove_leftovers(path)
     return Done(Path(path), found.subject, lock)
 
 
@@ -294,13 +322,21 @@ def _forget(entry: KeyringEntry | None, backend: str) -> None:
         ) from None
 
 
-def _remove_leftovers(path: AnyPath) -> None:
-    """Remove what `write_private` was making of this file when its process died; it may hold the secret in clear."""
+def remove_leftovers(path: AnyPath) -> None:
+    """Remove what `write_private` was making of this file when its process died; it may hold the secret in clear.
+
+    What is no file of this user's holds no secret of this user's: in /tmp others may leave what has such a name.
+    """
     directory, name = os.path.split(check_ancestors(path))
     leftover = re.compile(rf"\.{re.escape(name[:100])}\.[0-9a-f]{{16}}\.new")
     for other in os.listdir(directory):
-        if leftover.fullmatch(other):
-            try:
-                os.unlink(os.path.join(directory, other))
-            except FileNotFoundError:
-                continue  # another process was still writing it
+        if leftover.fullmatch(other) and _is_our_file(os.path.join(directory, other)):
+            remove_private(os.path.join(directory, other))
+
+
+def _is_our_file(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False  # another process was still writing it
+    return stat.S_ISREG(found.st_mode) and user_id() in (None, found.st_uid)

@@ -311,13 +311,21 @@ def seal_to_recipient(secret: HasPublic, subject: Subject[Any], recipient: Recip
     """The secret in a box that only this recipient opens, beside this public part alone.
 
     Raises:
-        UsageError: it is a recipient's key itself.
+        UsageError: it is a recipient's key itself, or the recipient's is one that hides nothing.
     """
     if subject.purpose == RECIPIENT_PURPOSE:
         raise UsageError(f"{subject.what} is not sealed to a recipient", "seal it by a passphrase")
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
-    box = _suite().encrypt(secret.raw, X25519PublicKey.from_public_bytes(recipient.raw), info=_info(subject))
+    try:
+        box = _suite().encrypt(secret.raw, X25519PublicKey.from_public_bytes(recipient.raw), info=_info(subject))
+    except ValueError:  # a point of small order: everybody could open the box
+        box = b""
+    if not box:
+        raise UsageError(
+            f"the recipient {recipient.fingerprint} is the key of nobody: anybody could open what is sealed to it",
+            "whoever sent it is no friend; compare the fingerprint of secure-ipp keys recipient by another way",
+        )
     return RecipientBox(suite=SUITE, recipient=recipient, box=base64url.encode(box))
 
 

@@ -89,10 +89,7 @@ def known_doors(capability: PublicPart, *, remembers: bool = True) -> KnownDoors
     seen = read_seen(capability) if remembers else None
     before = () if seen is None else seen.keys
     refused = () if seen is None else seen.refused
-    ours = capability.server_keys
-    if set(before) & set(ours):  # what stands before a key that is still good, in a file, is older than it
-        ours = ours[min(place for place, key in enumerate(ours) if key in before) :]
-    keys = [key for key in (*before, *ours) if key not in refused]
+    keys = [key for key in _believed(capability.server_keys, before, refused) if key not in refused]
     if not keys:
         raise PolicyError(
             "the server's key was rotated, and this file knows only keys that were given up",
@@ -103,6 +100,23 @@ def known_doors(capability: PublicPart, *, remembers: bool = True) -> KnownDoors
         number=0 if seen is None else seen.number, refused=refused,
         changed=lambda known: _try_to_remember(capability, known) if remembers else None,
     )
+
+
+def _believed(
+    ours: tuple[CurvePublicKey, ...], before: tuple[CurvePublicKey, ...], refused: tuple[CurvePublicKey, ...]
+) -> tuple[CurvePublicKey, ...]:
+    """The keys of a file and those that were seen, but for what one of them knows to be older than the other.
+
+    In a file, what stands before a key that is still good is older than it.  A file whose current key was seen as the
+    next one, or of whose keys nothing was ever seen, was made after a switch: the key before it was given up, perhaps
+    because somebody stole it, which is why the owner sent the file.
+    """
+    known = [place for place, key in enumerate(ours) if key in before]
+    if not known:
+        return (*before, *ours) if set(ours) & set(refused) else ours
+    ours = ours[known[0] :]
+    first = 0 if known[0] else before.index(ours[0])
+    return (*before[first:], *ours)
 
 
 def remember(capability: PublicPart, known: KnownDoors) -> None:
@@ -122,7 +136,8 @@ def remember(capability: PublicPart, known: KnownDoors) -> None:
                 keys, number = other.keys, other.number
         most = limits.SEEN_SERVER_KEYS
         left = tuple(key for key in keys if key not in refused)[:most]
-        gone = tuple(sorted(refused, key=lambda key: key.raw))[:most]
+        first = () if other is None else other.refused
+        gone = (*first, *sorted(refused.difference(first), key=lambda key: key.raw))[-most:]  # the newest stay
         seen = Seen(
             format=FORMAT, cluster=capability.cluster, cluster_id=capability.cluster_id,
             issuer_key=capability.issuer_key, number=number, keys=left, refused=gone,

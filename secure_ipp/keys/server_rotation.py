@@ -129,7 +129,7 @@ def _announce(desk: Desk, named: tuple[Path, ...], now: float) -> Step:
         _secret_of(place, found.next)
         applied = desk.apply(place, issuer, Registry.again)
         return _with_files(desk, issuer, applied, named)
-    if found.phase == "withdrawn":
+    if found.phase == "withdrawn" or found.next == found.current:  # the latter is a copy that somebody made
         remove_private(place.next_server_key)
     next_key = _prepared(place)
 
@@ -229,9 +229,9 @@ def _abort(desk: Desk, named: tuple[Path, ...], now: float) -> Step | None:
 
 @contextlib.contextmanager
 def alone(place: ClusterPlace) -> Iterator[None]:
-    """One command that signs files anew at a time; what a killed one left of the secrets' files is removed."""
+    """One command that signs files anew at a time; what a killed one left of what it was writing is removed."""
     with Lock(place.runtime_path / "rotation.lock", wait=limits.REGISTRY_LOCK_SECONDS):
-        for path in (place.server_key, place.next_server_key):
+        for path in (place.server_key, place.next_server_key, place.config):
             for left in path.parent.glob(f".{path.name}.*.new"):
                 remove_private(left)
         yield
@@ -290,10 +290,11 @@ def _check_files(desk: Desk, files: Iterable[Path]) -> None:
     """Before anything is changed; nothing is unlocked."""
     from secure_ipp.keys.capability import read_capability
 
-    cluster_id = desk.config().cluster_id
+    config = desk.config()
     for file in files:
         found = read_capability(file, now=0.0)
-        if found.cluster_id != cluster_id or found.parents:
+        ours = (found.cluster_id, found.issuer_key) == (config.cluster_id, config.issuer_key)
+        if not ours or found.parents:
             raise UsageError(
                 f"{file} is not a file that this cluster's owner issued",
                 "name files of this cluster; a file that a holder handed on is made anew by that holder",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import select
 import sys
 import threading
 import warnings
@@ -163,7 +164,7 @@ def refuse(locked: Locked[Secret]) -> Secret:
 def recipient_path() -> Path:
     """Where a recipient's key file is looked for."""
     given = os.environ.get(RECIPIENT_VARIABLE, "")
-    return Path(given).expanduser() if given else home() / "recipient.key"
+    return Path(os.path.expanduser(given)) if given else home() / "recipient.key"
 
 
 # --- passphrases ----------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def from_descriptor(variable: str) -> Passphrase | None:
 
 def can_ask() -> bool:
     """Whether there is a way to ask for a passphrase: a descriptor, a terminal or a notebook."""
-    return DESCRIPTOR_VARIABLE in os.environ or somebody_there()
+    return bool(os.environ.get(DESCRIPTOR_VARIABLE)) or somebody_there()
 
 
 def ask(prompt: str, *, variable: str = DESCRIPTOR_VARIABLE) -> Passphrase:
@@ -258,7 +259,13 @@ def _first_line(descriptor: int) -> bytearray | str:
     most = 4 * limits.PASSPHRASE_CHARS + 2
     try:
         while b"\n" not in data and len(data) < most:
-            piece = os.read(descriptor, most - len(data))
+            try:
+                piece = os.read(descriptor, most - len(data))
+            except BlockingIOError:  # whoever made it does not want to wait; we do, as for any other
+                waiting = select.poll()
+                waiting.register(descriptor, select.POLLIN)
+                waiting.poll()
+                continue
             if not piece:
                 break
             data += piece

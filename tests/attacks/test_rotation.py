@@ -8,23 +8,26 @@ from typing import Any
 
 import pytest
 
-from secure_ipp.errors import ControllerUnreachable, EnvironmentProblem, PolicyError
+from secure_ipp.errors import ControllerUnreachable, EnvironmentProblem, PolicyError, UsageError
 from secure_ipp.keys import fields
 from secure_ipp.keys import server_rotation as rotation
-from secure_ipp.keys.capability import Capability, sign_capability
-from secure_ipp.keys.cluster_keys import init_cluster
+from secure_ipp.keys.capability import Capability, read_capability, sign_capability
+from secure_ipp.keys.cluster_keys import init_cluster, load_server
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.desk import Desk
 from secure_ipp.keys.door_keys import sign_door_keys
 from secure_ipp.keys.issuer import IssuerKey
-from secure_ipp.keys.key_files import read_server_key
+from secure_ipp.keys.key_files import KeyFileError, read_server_key
 from secure_ipp.keys.known_doors import KnownDoors
 from secure_ipp.keys.places import ClusterPlace
+from secure_ipp.keys.private_files import write_private
 from secure_ipp.keys.registry import Registry, RegistryError, parse_registry
 from secure_ipp.keys.seen_doors import known_doors
+from secure_ipp.keys.ways_change import change_ways
 from secure_ipp.scheduler.server_key import ServerKey
 from secure_ipp.wire import messages
 from secure_ipp.wire.self_test import SelfTest
+from tests.keys.desks import new_desk
 
 ISSUER = IssuerKey.generate()
 CLUSTER_ID = fields.new_id()
@@ -235,3 +238,52 @@ def test_s33_the_old_secret_is_gone_from_the_disk_after_the_switch() -> None:
     rotation.switch(Desk(place, apply), now=1.9e9)
     for path in place.dir.rglob("*"):
         assert not path.is_file() or old.secret.text.encode() not in path.read_bytes(), path
+
+
+# --- files that come back, or from elsewhere -----------------------------------------------------------------------
+
+
+def test_s33_a_server_key_that_was_put_back_after_the_switch_starts_no_controller(home):
+    """A backup of the directory, or of that one file: the key was given up, perhaps because somebody has it."""
+    place = ClusterPlace("default")
+    desk = new_desk(place)
+    old = place.server_key.read_bytes()
+    rotation.announce(desk, now=5)
+    rotation.switch(desk, now=6)
+    current = load_server(place).keys.public
+    assert current == Registry.load(place).doors.current
+    write_private(place.server_key, old, exclusive=False)
+    with pytest.raises(KeyFileError, match=current.fingerprint):
+        load_server(place)
+
+
+def test_s33_a_copy_of_the_current_key_is_no_next_one(home):
+    place = ClusterPlace("default")
+    desk = new_desk(place)
+    write_private(place.next_server_key, place.server_key.read_bytes())
+    found = rotation.announce(desk, now=5).rotation
+    assert found.phase == "announced" and found.next not in (None, found.current)
+
+
+def test_s10_a_file_that_another_issuer_made_up_is_not_signed_by_this_one(home):
+    """It names this cluster, as anybody can who has seen a file of it, and leads elsewhere with every right."""
+    place = ClusterPlace("default")
+    desk = new_desk(place)
+    own = read_capability(place.client_file)
+    gift = sign_capability(
+        IssuerKey.generate(), keys=KeyPair.generate(), cluster=own.cluster, cluster_id=own.cluster_id, role="client",
+        name="owner", rights=("task", "control", "admin"), expires=0, server_keys=own.server_keys,
+        door=("tcp://evil.example:1",), ssh="me@evil.example",
+    )
+    path = place.home / "gift.json"
+    write_private(path, gift.to_file())
+    for act in (rotation.announce, rotation.switch, rotation.abort):
+        with pytest.raises(UsageError, match="not a file that this cluster's owner issued"):
+            act(desk, [path], now=5)
+    write_private(place.engine_file, gift.to_file(), exclusive=False)
+    step = rotation.announce(desk, now=5)
+    assert [file for file, _ in step.left] == [str(place.engine_file)]
+    changed = change_ways(desk, ssh="ada@login.example")
+    assert [file for file, _ in changed.left] == [str(place.engine_file)]
+    for file in (path, place.engine_file):
+        assert read_capability(file).issuer_key == gift.issuer_key and file.read_bytes() == gift.to_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -19,14 +20,18 @@ from click.testing import CliRunner
 from secure_ipp.cli import checks, doctor_cluster, doctor_file, doctor_host, doctor_install
 from secure_ipp.cli.checks import Finding
 from secure_ipp.cli.doctor import doctor
+from secure_ipp.cluster.owner_keys import rotate_server
 from secure_ipp.errors import EnvironmentProblem
-from secure_ipp.keys import keyring_store
+from secure_ipp.keys import keyring_store, unlocking
 from secure_ipp.keys.capability import dump_capability, load_capability, sign_capability
 from secure_ipp.keys.cluster_keys import init_cluster, load_issuer
 from secure_ipp.keys.curve import KeyPair
+from secure_ipp.keys.passphrases import Passphrase
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.private_files import write_private
+from secure_ipp.keys.recipients import RecipientKey
 from secure_ipp.keys.registry import Registry
+from secure_ipp.keys.sealed_files import ByPassphrase, ToRecipient, seal
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -173,6 +178,12 @@ def test_commands_of_another_package_are_a_warning(tmp_path: Path, monkeypatch: 
     assert "use secure-ipp cluster" in found[0].advice
 
 
+def test_a_command_that_is_a_pipe_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "ipcluster", 0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert levels(doctor_install.command_owner())[0] == ("commands", "warning")
+
+
 def test_ipyparallel_beside_us_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_install, "_version", lambda name: None)
     assert only(doctor_install.other_package()).level == "ok"
@@ -287,6 +298,24 @@ def test_every_private_file_is_looked_at(place: ClusterPlace) -> None:
     assert [finding.level for finding in doctor_cluster.modes(place)] == ["error"]
     place.dir.chmod(0o700)
     assert [finding.level for finding in doctor_cluster.modes(place)] == ["ok"]
+
+
+def test_looking_changes_nothing(place: ClusterPlace) -> None:
+    def everything() -> list[tuple[str, int, int]]:
+        return sorted((str(path), path.lstat().st_mode, path.lstat().st_mtime_ns) for path in place.home.rglob("*"))
+
+    shutil.rmtree(place.runtime_path)
+    before = everything()
+    checks.ask_all([*doctor_cluster.checks(place), *doctor_file.Examination(str(place.client_file)).checks()])
+    assert everything() == before
+
+
+def test_a_server_key_that_was_given_up_is_an_error(place: ClusterPlace) -> None:
+    old = place.server_key.read_bytes()
+    rotate_server("now", cluster=place)
+    write_private(place.server_key, old, exclusive=False)
+    found = [one for one in doctor_cluster.key_files(place) if one.level == "error"]
+    assert len(found) == 1 and "secret half" in found[0].text
 
 
 def test_whatever_lies_there_is_looked_at(place: ClusterPlace, tmp_path: Path) -> None:
@@ -420,7 +449,7 @@ KNOWN: set[str] = set()
 
 @pytest.mark.parametrize(("known", "stranger", "expected"), [
     ("admitted", "refused", ["ok", "ok", "ok", "ok"]), ("admitted", "admitted", ["ok", "error", "ok", "error"]),
-    ("refused", "refused", ["error", "ok", "error", "ok"]), ("silent", "silent", ["error", "warning", "error", "ok"]),
+    ("refused", "refused", ["error", "ok", "error", "ok"]), ("silent", "silent", ["error", "warning", "error", "note"]),
     ("closed", "refused", ["error", "ok", "error", "ok"]),
 ])  # fmt: skip
 def test_doors_are_tried(
@@ -458,6 +487,21 @@ def test_s25_doors_for_ssh_are_tried_too(
     tried.clear()
     assert [finding.level for finding in doctor_cluster.gate(place)] == expected[2:4] + expected[6:]
     assert all(endpoint.startswith("ipc:") for endpoint in tried)
+
+
+def test_strangers_are_tried_though_a_file_was_moved_away(place: ClusterPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    KNOWN.add(load_capability(place.engine_file).public_key.fingerprint)
+    running(monkeypatch)
+    doors(monkeypatch, "admitted", "admitted")
+    place.client_file.unlink()
+    assert [finding.level for finding in doctor_cluster.gate(place)] == ["note", "error", "ok", "error"]
+
+
+def test_a_door_with_an_address_of_ipv6_is_tried_there(place: ClusterPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(monkeypatch).bind = "::1"
+    tried = doors(monkeypatch, "admitted", "refused")
+    assert list(doctor_cluster.gate(place))
+    assert set(tried) == {"tcp://[::1]:1", "tcp://[::1]:2"}
 
 
 def test_a_controller_that_could_leave_a_core_file_is_an_error(
@@ -595,6 +639,45 @@ def test_what_the_door_does(
 def test_a_door_that_is_not_there(listening: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     doors(monkeypatch, "admitted", "refused")
     assert [finding.level for finding in examined(listening(there=False))["door"]] == ["note", "error"]
+
+
+def test_a_file_with_many_doors_that_never_answer_ends(
+    listening: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = listening()
+    doors(monkeypatch, "silent", "silent")
+    clock = iter(range(0, 10000, 9))
+    monkeypatch.setattr(doctor_file, "time", SimpleNamespace(
+        time=time.time, perf_counter=time.perf_counter, monotonic=lambda: float(next(clock))))
+    many = listening(door=tuple(f"tcp://127.0.0.{n}:{port_of(path)}" for n in range(1, 33)))
+    found = examined(many)["door"]
+    assert len(found) < 8 and any("not tried" in one.text and one.level == "warning" for one in found)
+
+
+def port_of(path: Path) -> int:
+    return int(load_capability(path).door[0].rpartition(":")[2])
+
+
+def test_a_sealed_engine_file_is_not_told_to_be_of_another_cluster(
+    listening: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine door may leave an unknown key without an answer, and the file's own is not tried."""
+    path = listening(role="engine", rights=("join",))
+    seal(path, ToRecipient(RecipientKey(b"\x17" * 32).public()))
+    doors(monkeypatch, "admitted", "silent")
+    assert [finding.level for finding in examined(path)["door"]] == ["note"]
+
+
+def test_a_variable_that_names_no_descriptor_asks_nobody(
+    listening: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = listening()
+    seal(path, ByPassphrase(Passphrase.of("a long enough passphrase")))
+    doors(monkeypatch, "admitted", "refused")
+    monkeypatch.setenv("SECURE_IPP_PASSPHRASE_FD", "")
+    monkeypatch.setattr(unlocking, "somebody_there", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: pytest.fail("somebody was asked"))
+    assert [finding.level for finding in examined(path)["file"]] == ["ok", "note"]
 
 
 def test_the_next_server_key_is_tried_too(listening: Callable[..., Path], place: ClusterPlace,

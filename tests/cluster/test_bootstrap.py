@@ -93,3 +93,10 @@ def test_children_find_this_very_package_and_home(monkeypatch: pytest.MonkeyPatc
 
 def test_the_working_directory_is_not_on_the_module_path() -> None:
     assert "-P" in bootstrap.module_command("secure_ipp.hub")
+
+
+def test_s11_no_child_is_told_of_a_descriptor_that_it_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number is that of another file there, which would be read as a passphrase, and closed."""
+    monkeypatch.setenv("SECURE_IPP_PASSPHRASE_FD", "3")
+    monkeypatch.setenv("SECURE_IPP_NEW_PASSPHRASE_FD", "4")
+    assert not [name for name in bootstrap.child_environment(None) if "PASSPHRASE" in name]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secure_ipp import limits
 from secure_ipp.errors import PolicyError, SecureIppError
 from secure_ipp.keys import fields
 from secure_ipp.keys.capability import Capability, sign_capability
@@ -118,12 +119,34 @@ def test_the_next_client_believes_no_less() -> None:
 
 @pytest.mark.parametrize("keys, expected", [
     ((A, B), (B, C)),  # an older file
-    ((B, C), (B, C)), ((C,), (B, C)), ((C, D), (B, C, D)),  # a newer one
-    ((D,), (B, C, D)),  # one that is two rotations newer
+    ((A,), (B, C)), ((B,), (B, C)), ((B, C), (B, C)),
+    ((C,), (C,)), ((C, D), (C, D)),  # a newer one: its maker knows that B was given up
+    ((D,), (D,)),  # one that is two rotations newer
 ])
 def test_a_file_and_what_was_seen(keys, expected) -> None:
     known_doors(capability(A)).learn(stated(3, B, C, former=[A]))
     assert known_doors(capability(*keys)).keys == expected
+
+
+def test_s33_a_new_file_ends_the_belief_in_a_key_that_was_stolen() -> None:
+    """The owner rotated because somebody has B, and sent a new file; whoever has B answers first."""
+    known_doors(capability(A)).learn(stated(2, B, former=[A]))
+    known = known_doors(capability(C))
+    assert known.keys == (C,)
+    known.learn(stated(1, B))
+    assert known.keys == (C,)
+    known.learn(stated(4, C, former=[A, B]))
+    assert known_doors(capability(A, B)).keys == (C,)
+
+
+def test_s33_of_very_many_keys_the_newest_stay_refused() -> None:
+    """More rotations than are remembered: the oldest is forgotten, not whichever its bytes put last."""
+    file, most = capability(B), limits.SEEN_SERVER_KEYS
+    former = [KeyPair.generate().public for _ in range(most + 8)]
+    for number, key in enumerate(former, start=1):
+        known_doors(file).learn(stated(number, B, former=[key]))
+    refused = read_seen(file).refused
+    assert refused == tuple(former[8:])
 
 
 def test_a_file_that_knows_only_what_was_given_up_goes_by_what_was_seen() -> None:

@@ -247,6 +247,7 @@ def test_a_kill_at_any_step_is_gone_on_with_by_saying_it_again(place: ClusterPla
             assert not found.socket_doors or load_config(place).ssh_door
         change_ways(desk, ssh=ROUTE, door=True)
         assert said(place.client_file)[::3] == said(place.engine_file)[::3] == (True, ROUTE)
+        assert not list(place.dir.glob(".*.new"))  # perhaps with a secret
     assert 10 < number < 99
 
 
