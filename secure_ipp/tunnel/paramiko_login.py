@@ -88,7 +88,21 @@ def log_in(way: Way, order: Order, asker: Asker, until: float) -> None:
         if known_by == "accepted":
             _keep(hop, way.last.host_key.asbytes())
         way.known_by = known_by
-        _authenticate(way.last, hop, order if last else replace(order, identity=""), asker, known_by)
+        if last:
+            _authenticate(way.last, hop, order, asker, known_by)
+        else:
+            _authenticate(way.last, hop, replace(order, identity=""), _AtHop(hop, asker), known_by)
+
+
+class _AtHop:
+    """An `Asker` for a host on the way: what that asks must not be taken for a question of the host's at the end."""
+
+    def __init__(self, hop: Hop, asker: Asker) -> None:
+        self._hop = hop
+        self._asker = asker
+
+    def ask(self, prompt: str) -> str | None:
+        return self._asker.ask(f"(at the jump host {self._hop.text}) {prompt}")
 
 
 def _vouchers(hop: Hop, order: Order | None, accept_new: bool) -> Vouchers:
@@ -310,7 +324,7 @@ def _with_password(session: Session, hop: Hop, asker: Asker, further: list[str])
         LoginRefused: nobody knows it.
         SSHException: the server does not take it.
     """
-    prompt = f"{hop.user}@{hop.host}'s password: "
+    prompt = f"{hop.user}@{hop.called}'s password: "
 
     def ask(text: str) -> str:
         answer = asker.ask(text)
@@ -345,7 +359,7 @@ def _interactive(session: Session, hop: Hop, ask: Any) -> None:
         if asked > limits.SSH_QUESTIONS:
             raise SSHException("the server asks too much")
         try:
-            return [ask(f"{hop.text}: {shown(text)}") for text, _ in prompts]
+            return [ask(f"({hop.user}@{hop.called}) {shown(text)}") for text, _ in prompts]
         except LoginRefused as error:
             raised.append(error)
             raise SSHException("nobody answers") from None

@@ -1,7 +1,8 @@
 """Answers what ssh asks, in the process of whoever wants the tunnel: a password from the call or the keyring, else its
 user is asked, at the terminal or in the notebook.  Nothing of it stands in argv, environment or a log (S11).
 
-A stored or given password answers a prompt for a password of the host it is for, and no other prompt.
+A stored or given password answers a prompt for a password of the host it is for, and no other prompt: one that has any
+more words may be a host's on the way, which asks in the words of another.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from secure_ipp.logs import escape
 from secure_ipp.tunnel.route import Route
 
 _log = logging.getLogger("secure_ipp.tunnel")
-_PASSWORD = re.compile(r"(?:\(?(?P<user>[^@\s()]{1,64})@(?P<host>[^\s()]{1,253})\)? ?)(?:'s )?password: ?\Z", re.I)
+_ACCOUNT = r"(?P<user>[^@\s()]{1,64})@(?P<host>[^@\s()']{1,253})"
+# ssh's own question, and the usual one of a server at the route's end, before which ssh puts the account
+_PASSWORDS = (
+    re.compile(rf"{_ACCOUNT}'s password: ?"), re.compile(rf"\({_ACCOUNT}\) Password: ?"),
+)
 
 
 def entry_of(route: Route) -> KeyringEntry:
@@ -58,10 +63,10 @@ class Prompter:
             return None
 
     def _is_password_of_route(self, prompt: str) -> bool:
-        """Whether it asks for the password at the route's end, not at a host on the way."""
-        match = _PASSWORD.search(prompt)
-        return match is not None and match["host"] == self._route.host and (
-            not self._route.user or match["user"] == self._route.user
+        """Whether it asks for the password at the route's end, not at a host on the way, and says nothing else."""
+        return any(
+            match["host"].lower() == self._route.host.lower() and match["user"] == (self._route.user or match["user"])
+            for pattern in _PASSWORDS if (match := pattern.fullmatch(prompt)) is not None
         )
 
     def _from_keyring(self) -> Passphrase | None:

@@ -62,6 +62,12 @@ def is_yes_or_no(prompt: str) -> bool:
     return prompt.endswith(_OTHER_QUESTIONS)
 
 
+def by_route(prompt: str, named: str, host: str) -> str:
+    """A question of the host's with its name as the route has it, where ssh has put the one of the configuration."""
+    account = rf"\A(\(?[^@\s()]{{1,64}}@){re.escape(named)}(?=\) |'s password: )"
+    return re.sub(account, lambda found: found[1] + host, prompt)
+
+
 def plain(prompt: str) -> str:
     """A prompt that can be shown: several lines perhaps, no control sequences."""
     return "\n".join(escape(line) for line in prompt.replace("\r", "").split("\n"))
