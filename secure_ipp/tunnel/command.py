@@ -151,6 +151,7 @@ def proxy_command(plan: Plan, seconds: float) -> str:
     command = ""
     for number, (hop, settings) in enumerate(plan.hops):
         options = [*_ALONE, "StrictHostKeyChecking=yes", *_strict(settings, seconds, plan.password)]
+        options += _exchanges(plan)
         if command:
             options += [f"ProxyCommand={command}", "ProxyUseFdpass=no"]
         words = [
@@ -182,9 +183,11 @@ def _host(plan: Plan, seconds: float, password: bool) -> list[str]:
     proxy = proxy_command(plan, seconds)
     if proxy:
         options += [f"ProxyCommand={proxy}", "ProxyUseFdpass=no"]
-    if plan.exchanges:
-        options.append(f"KexAlgorithms={','.join(plan.exchanges)}")
-    return options
+    return options + _exchanges(plan)
+
+
+def _exchanges(plan: Plan) -> list[str]:
+    return [f"KexAlgorithms={','.join(plan.exchanges)}"] if plan.exchanges else []
 
 
 def _strict(settings: Settings, seconds: float, password: bool) -> list[str]:

@@ -121,7 +121,9 @@ class OpenSsh:
 
     def _by_the_users_lists(self, plan: command.Plan, until: float) -> Facts:
         order = self._order
-        self._lets_pass = lambda key: order.accept_new and order.pinned in ("", key)
+        self._lets_pass = lambda key: (
+            order.accept_new and order.pinned in ("", key) and (not order.fingerprints or key in order.fingerprints)
+        )
         if self._log_in(command.master(plan, until - time.monotonic()), until, plan):
             asked = self._asked if self._passed else None
             key = asked[1] if asked else self._reported(until)
@@ -256,7 +258,9 @@ class OpenSsh:
             for line in _beginning(plan.hop_log(number)).split(b"\n"):
                 heard.hear(line)
             if not heard.silent:
-                return heard.failure(f"the jump host {hop.text}")
+                return heard.failure(
+                    f"the jump host {hop.text}", post_quantum=self._order.post_quantum, on_the_way=True
+                )
         if self._heard.silent and time.monotonic() >= until:
             return failures.NoRoute(f"{self._where} did not answer in time", words.BY_HAND)
         return self._heard.failure(self._where, post_quantum=self._order.post_quantum)

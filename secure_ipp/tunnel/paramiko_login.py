@@ -83,7 +83,7 @@ def log_in(way: Way, order: Order, asker: Asker, until: float) -> None:
     route = hops(order.route, order.config)
     for number, hop in enumerate(route):
         last = number == len(route) - 1
-        vouchers = _vouchers(hop, order if last else None, order.accept_new)
+        vouchers = _vouchers(hop, order if last else None)
         known_by = _greet(way, hop, vouchers, order.post_quantum, until)
         if known_by == "accepted":
             _keep(hop, way.last.host_key.asbytes())
@@ -105,11 +105,11 @@ class _AtHop:
         return self._asker.ask(f"(at the jump host {self._hop.text}) {prompt}")
 
 
-def _vouchers(hop: Hop, order: Order | None, accept_new: bool) -> Vouchers:
-    """What speaks for a host's key; the connection file does for the route's last host only."""
+def _vouchers(hop: Hop, order: Order | None) -> Vouchers:
+    """What speaks for a host's key; for the hosts before the route's last one (no order) known_hosts alone does."""
     lines = tuple(line for path in (*hop.user_known_hosts, *hop.system_known_hosts) for line in _known_hosts(path))
     return Vouchers(f"{hop.host}:{hop.port}", hop.name, lines, hop.plain_name, order.fingerprints if order else (),
-                    order.pinned if order else "", accept_new)
+                    order.pinned if order else "", order is not None and order.accept_new, order is None)
 
 
 def _known_hosts(path: Path) -> Iterable[host_keys.Line]:

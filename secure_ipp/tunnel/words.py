@@ -136,15 +136,18 @@ class Words:
         """Whether nothing was said that is a failure."""
         return not self._found
 
-    def failure(self, where: str, *, post_quantum: bool = False) -> SecureIppError:
+    def failure(self, where: str, *, post_quantum: bool = False, on_the_way: bool = False) -> SecureIppError:
         """Why it ended.
 
         Args:
             where: the host in question, for people.
             post_quantum: only key exchanges that are were to be used.
+            on_the_way: it is a jump host, whose key can only be known by the user's own lists.
         """
         for kind, _ in _KINDS:
             if kind in self._found:
+                if kind == "unknown" and on_the_way:
+                    return unknown_hop(where)
                 return self._failure(kind, self._found[kind], where, post_quantum)
         reason = f": {self.last}" if self.last else ""
         return failures.NoRoute(f"ssh to {where} ended{reason}", BY_HAND)
@@ -182,10 +185,21 @@ def unknown(where: str, fingerprint: str, *, vouched: bool = False) -> failures.
         vouched: the connection file has fingerprints, and this is none of them.
     """
     has = f"; it has {fingerprint}" if fingerprint else ""
-    other = ", which is none of those that the connection file names" if vouched else ""
+    if vouched:
+        return failures.HostKeyUnknown(
+            f"the host key of {where} is not known here{has}, which is none of those that the connection file names",
+            "ask whoever gave you the file",
+        )
     return failures.HostKeyUnknown(
-        f"the host key of {where} is not known here{has}{other}",
+        f"the host key of {where} is not known here{has}",
         "compare the fingerprint with what the host's owner says, then: secure-ipp tunnel open FILE --accept-new",
+    )
+
+
+def unknown_hop(where: str) -> failures.HostKeyUnknown:
+    """Nobody knows the key of a host on the way: neither the connection file nor --accept-new is about that."""
+    return failures.HostKeyUnknown(
+        f"the host key of {where} is not known here", "log in there once by hand, with ssh, and compare its fingerprint"
     )
 
 

@@ -35,7 +35,8 @@ def test_a_given_password_answers_the_question_for_it_once(prompt: str) -> None:
 
 @pytest.mark.parametrize("prompt", [
     "eve@host's password: ", "ada@other's password: ", "(ada@host) One-time code: ", "Password: ",
-    "(ada@host) ada@other's password: ", "Enter passphrase for key '/home/ada/.ssh/id_ed25519': ", "(ada@host) Password: \nand more",
+    "(ada@host) ada@other's password: ", "Enter passphrase for key '/home/ada/.ssh/id_ed25519': ",
+    "(ada@host) Password: \nand more",
 ])
 def test_s23_it_answers_no_other_question(prompt: str) -> None:
     assert answer(prompt) is None
