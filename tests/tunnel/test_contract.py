@@ -407,7 +407,8 @@ def test_not_post_quantum(trial: Trial, ssh_user: User) -> None:
 def test_not_post_quantum_on_the_way(trial: Trial, ssh_server: Server, ssh_user: User) -> None:
     with Server(lines=["KexAlgorithms curve25519-sha256"], authorized=[ssh_user.public_key]) as jump:
         user = _newcomer(ssh_user)
-        user.configure(user.alias("inner", ssh_server, f"ProxyJump {jump.host}:{jump.port}"), identity=ssh_user.identity)
+        config = user.alias("inner", ssh_server, f"ProxyJump {jump.host}:{jump.port}")
+        user.configure(config, identity=ssh_user.identity)
         user.knows(jump)
         user.knows(ssh_server)
         with pytest.raises(NotPostQuantum):
