@@ -220,7 +220,9 @@ class Vouchers:
         if self.accept_new:
             return "accepted"
         authority = any(self._marked("@cert-authority"))
-        accept = "log in there once by hand, with ssh" if self.on_the_way else "secure-ipp tunnel open FILE --accept-new"
+        accept = "secure-ipp tunnel open FILE --accept-new"
+        if self.on_the_way:
+            accept = "log in there once by hand, with ssh"
         raise HostKeyUnknown(
             f"the key of {host} is not known here: {found}"
             + (" (certificate authorities in known_hosts count with the ssh program only)" if authority else ""),

@@ -337,7 +337,8 @@ def test_a_refusal_of_the_ssh_server_is_told_as_what_it_is(keepers: Keepers, scr
 
 def test_garbage_at_the_control_socket_disturbs_nobody(keepers: Keepers, script: Script) -> None:
     lease = opened()
-    for junk in (b"\xff\n", b"{}\n", b'{"do":"close","x":1}\n', b'{"do":"use"}\n', b"x" * (limits.TUNNEL_LINE_BYTES + 2)):
+    endless = b"x" * (limits.TUNNEL_LINE_BYTES + 2)
+    for junk in (b"\xff\n", b"{}\n", b'{"do":"close","x":1}\n', b'{"do":"use"}\n', endless):
         connection = leases.reach_keeper(places.root() / SPEC.name)
         assert connection is not None
         with connection:
