@@ -104,7 +104,7 @@ def open_(file: Path, as_json: bool, yes: bool, timeout: float, **way: Any) -> N
     lease = reached.lease
     assert lease is not None
     try:
-        check_door(capability, reached, keys)
+        check_door(capability, reached, keys, timeout)
         lease.hold(held=True)
     finally:
         lease.release()
