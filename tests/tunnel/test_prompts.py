@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from secure_ipp import limits
 from secure_ipp.keys.passphrases import Passphrase
 from secure_ipp.tunnel import failures, prompts
-from secure_ipp.tunnel.prompts import Prompter
+from secure_ipp.tunnel.prompts import Prompter, entry_of
 from secure_ipp.tunnel.questions import Questions
 from secure_ipp.tunnel.route import Route
 from tests.tunnel import faults
@@ -48,14 +48,24 @@ def test_s23_no_words_around_the_question_get_an_answer(asked: str, before: str,
     assert answer(before + asked + after) is None
 
 
-def test_the_stored_one_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("route", [ROUTE, Route("host")])
+def test_the_stored_one_is_given_once_to_the_account_that_it_is_of(monkeypatch: pytest.MonkeyPatch,
+                                                                   route: Route) -> None:
     class Stored:
-        def fetch(self, entry: object, read: object) -> Passphrase:
-            return Passphrase.of(PASSWORD)
+        def fetch(self, entry: object, read: object) -> Passphrase | None:
+            return Passphrase.of(PASSWORD) if entry == entry_of(ROUTE) else None
 
     monkeypatch.setattr(prompts, "Keyring", Stored)
-    prompter = Prompter(ROUTE, interactive=False)
+    prompter = Prompter(route, interactive=False)
     assert [prompter.answer(OF_THE_ROUTE[0]) for _ in range(2)] == [PASSWORD, None]
+    assert Prompter(Route("host", port=2222), interactive=False).answer(OF_THE_ROUTE[0]) is None
+    assert Prompter(Route("host"), interactive=False).answer("eve@host's password: ") is None
+
+
+def test_s23_each_account_has_an_entry_of_its_own_however_long_its_name_is() -> None:
+    long = ".".join(["x" * 60] * 3)
+    assert len({entry_of(Route(f"{long}.{end}", "ada")).account for end in ("org", "com")} | {"ssh ada@host"}) == 3
+    assert entry_of(ROUTE).account == "ssh ada@host"
 
 
 class Given(Questions):
