@@ -292,7 +292,7 @@ def start_keeper(spec: Spec, directory: Path) -> None:
         process.communicate()
         raise TunnelLost("the tunnel's keeper did not start in time", "try again on a machine less busy") from None
     if said != b"listening\n":
-        reason = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        reason = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2] or "it ended at once"
         raise TunnelLost(f"the tunnel's keeper did not start: {reason}", f"see {directory / 'log'}")
 
 

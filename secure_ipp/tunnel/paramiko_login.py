@@ -270,7 +270,7 @@ def _authenticate(session: Session, hop: Hop, order: Order, asker: Asker, known_
         raise _no_login(session, hop, tried, error) from None
     if sealed is not None and not tried:
         raise sealed
-    advice = "name the key with --sshkey, or have it entered in authorized_keys there"
+    advice = "name the key (--identity, sshkey=), or have it entered in authorized_keys there"
     if order.password:
         advice = ("a password is never sent to a host that only the connection file vouches for: log in once with ssh, "
                   "or use a key")
@@ -330,7 +330,7 @@ def _with_password(session: Session, hop: Hop, asker: Asker, further: list[str])
         answer = asker.ask(text)
         if answer is None:
             raise LoginRefused(f"{hop.text} wants a password, and nobody gave one", "give it at a terminal, or store "
-                               "it: secure-ipp tunnel login HOST")
+                               "it: secure-ipp tunnel login USER@HOST")
         return answer
 
     if not further or "password" in further:

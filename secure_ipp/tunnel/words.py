@@ -162,7 +162,8 @@ class Words:
             by = f" (it takes: {told(methods[1])})" if methods else f": {told(text)}"
             return failures.LoginRefused(
                 f"{where} did not let you in{by}",
-                "see which key, user or password it wants; --identity names a key, --password lets it ask",
+                "see which key, user or password it wants; --identity (sshkey=) names a key, "
+                "and a password is asked for at a terminal, unless the connection file alone vouches for that host",
             )
         if kind == "exchange" and post_quantum:
             return not_post_quantum(where, told(text.rpartition("Their offer: ")[2]))
