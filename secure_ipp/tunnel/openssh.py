@@ -233,9 +233,11 @@ class OpenSsh:
 
     def _answer(self, prompt: str, from_hop: bool) -> str | None:
         """What ssh is answered; in the thread of `Answers`."""
+        assert self._plan is not None
+        settings = self._plan.settings
         if from_hop:  # strict about its host key; what it asks must not be taken for a question of the host's
             return self._asker.ask(f"(at a jump host) {words.plain(prompt)}")
-        question = words.host_question(prompt)
+        question = words.host_question(prompt, settings.known_as)
         if question is not None:
             if self._asked is None:
                 self._asked = question
@@ -244,12 +246,7 @@ class OpenSsh:
                 return question[1] if "[fingerprint]" in prompt else "yes"  # an ssh before 8.0 takes this alone
         if question is not None or words.is_yes_or_no(prompt):
             return "no"
-        return self._asker.ask(words.plain(words.by_route(prompt, self._named, self._order.route.host)))
-
-    @property
-    def _named(self) -> str:
-        """The host, as ssh names it where it asks."""
-        return self._plan.settings.named if self._plan is not None else ""
+        return self._asker.ask(words.plain(words.by_route(prompt, settings.named, self._order.route.host)))
 
     def _failure(self, plan: command.Plan, until: float) -> SecureIppError:
         """Why the last try failed: the first hop with something to say is the one that stopped it."""

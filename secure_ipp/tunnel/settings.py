@@ -69,6 +69,13 @@ class Settings:
         alias = self.words.get("hostkeyalias", "none")
         return self.words.get("hostname", "") if alias.lower() == "none" else alias
 
+    @property
+    def known_as(self) -> str:
+        """The host's name in known_hosts, which is in ssh's question about its key."""
+        port = self.words.get("port", "22")
+        has_own_name = self.words.get("hostkeyalias", "none").lower() != "none"
+        return self.named if has_own_name or port == "22" else f"[{self.named}]:{port}"
+
     def host_key_algorithms(self, kind: str) -> str:
         """Those that the user's ssh takes and that prove a plain host key of this kind, as an option's value.
 

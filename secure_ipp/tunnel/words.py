@@ -19,6 +19,7 @@ from secure_ipp.tunnel import failures
 BY_HAND = "see whether ssh gets there by hand: ssh -v"
 FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}"
 _QUESTION = re.compile(rf"^([A-Z0-9-]+) key fingerprint is ({FINGERPRINT})\.$", re.MULTILINE)
+_NAME_CHARS = 200  # of the host in that question
 _OTHER_QUESTIONS = ("continue connecting (yes/no)? ", "or the fingerprint: ", "(yes/no/[fingerprint])? ")
 _HOST_KEY = re.compile(rf"debug1: Server host (?:key|certificate): \S+ ({FINGERPRINT})(?:,.*)?")
 _EXCHANGE = re.compile(r"debug1: kex: algorithm: (\S+)")
@@ -51,9 +52,14 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
 _BEFORE_THE_LOGIN = ("changed", "unknown", "exchange")
 
 
-def host_question(prompt: str) -> tuple[str, str] | None:
-    """The kind and the fingerprint of the host key that ssh asks about; None: it asks something else."""
-    found = _QUESTION.search(prompt) if prompt.startswith("The authenticity of host ") else None
+def host_question(prompt: str, name: str) -> tuple[str, str] | None:
+    """The kind and the fingerprint of the host key that ssh asks about; None: it asks something else.
+
+    Args:
+        name: of the host in known_hosts: an ssh in a ProxyCommand of the user's own asks about other hosts.
+    """
+    about = f"the authenticity of host '{name.lower()[:_NAME_CHARS]} ("
+    found = _QUESTION.search(prompt) if prompt.lower().startswith(about) else None
     return (found[1], found[2]) if found else None
 
 
@@ -147,7 +153,7 @@ class Words:
         for kind, _ in _KINDS:
             if kind in self._found:
                 if kind == "unknown" and on_the_way:
-                    return unknown_hop(where)
+                    return unknown_hop(where, self.host_key)
                 return self._failure(kind, self._found[kind], where, post_quantum)
         reason = f": {self.last}" if self.last else ""
         return failures.NoRoute(f"ssh to {where} ended{reason}", BY_HAND)
@@ -197,10 +203,11 @@ def unknown(where: str, fingerprint: str, *, vouched: bool = False) -> failures.
     )
 
 
-def unknown_hop(where: str) -> failures.HostKeyUnknown:
+def unknown_hop(where: str, fingerprint: str) -> failures.HostKeyUnknown:
     """Nobody knows the key of a host on the way: neither the connection file nor --accept-new is about that."""
+    has = f"; it has {fingerprint}" if fingerprint else ""
     return failures.HostKeyUnknown(
-        f"the host key of {where} is not known here", "log in there once by hand, with ssh, and compare its fingerprint"
+        f"the host key of {where} is not known here{has}", "log in there once by hand, with ssh, and compare its fingerprint"
     )
 
 

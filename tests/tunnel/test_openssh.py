@@ -212,6 +212,22 @@ def test_hops_lead_on_as_in_the_configuration(chain: tuple[Server, Server], ssh_
         assert running.gone([one.pid for one in hops])
 
 
+def test_a_key_of_a_host_that_the_users_own_proxy_command_asks_about_is_not_accepted(
+    chain: tuple[Server, Server], ssh_server: Server, ssh_user: User
+) -> None:
+    """Its ssh asks by the same means; the user's word is about the host at the end."""
+    user = newcomer(ssh_user)
+    proxy = f"ProxyCommand ssh -F {user.config} -W %h:%p first"
+    user.configure(user.alias("first", ssh_server) + user.alias("second", chain[0], proxy), identity=ssh_user.identity)
+    for more in ({"accept_new": True}, {"fingerprints": (ssh_server.fingerprint(),)}):
+        said = refused(order(user, None, host="second", **more), HostKeyUnknown)
+        assert ssh_server.fingerprint() not in str(said)
+    assert user.known_hosts.read_text() == ""
+    user.knows(ssh_server)
+    with up(order(user, None, host="second", accept_new=True)) as (_, facts):
+        assert (facts.host_key, facts.known_by) == (chain[0].fingerprint(), "accepted")
+
+
 def test_a_hop_is_told_apart(chain: tuple[Server, Server], ssh_server: Server, ssh_user: User) -> None:
     user = newcomer(ssh_user)
     names = _names(user, ssh_server, chain[0])
