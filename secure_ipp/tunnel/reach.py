@@ -175,7 +175,8 @@ def _through_ssh(
         began = time.monotonic()
         check_first_use(capability, confirm)
         until += time.monotonic() - began  # its user's time to think
-    lease = Lease(spec, wishes.who, Prompter(route, wishes.password, interactive=wishes.interactive))
+    knows = wishes.interactive or wishes.password is not None  # who does not is not asked, in place of one who does
+    lease = Lease(spec, wishes.who, Prompter(route, wishes.password, interactive=wishes.interactive) if knows else None)
     lease.open(max(0.1, until - time.monotonic()))
     return Reached(lease.doors, way.by_proof, way.said, lease)
 

@@ -207,7 +207,8 @@ def unknown_hop(where: str, fingerprint: str) -> failures.HostKeyUnknown:
     """Nobody knows the key of a host on the way: neither the connection file nor --accept-new is about that."""
     has = f"; it has {fingerprint}" if fingerprint else ""
     return failures.HostKeyUnknown(
-        f"the host key of {where} is not known here{has}", "log in there once by hand, with ssh, and compare its fingerprint"
+        f"the host key of {where} is not known here{has}",
+        "log in there once by hand, with ssh, and compare its fingerprint",
     )
 
 
