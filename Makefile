@@ -9,6 +9,7 @@
 #   make bench         all figures, all peers (each in a venv of its own under benchmarks/.venvs), and the cost curves
 #   make bench-guard   a minute: fails when we have become much slower beside concurrent.futures or the bare router
 #   make bench-scale   1000 and 5000 simulated engines
+#   make bench-tunnel  a few minutes: ways through SSH, beside a forward made by hand (needs ssh and sshd)
 
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -19,7 +20,7 @@ CONSTRAINTS ?= constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint clean bench bench-quick bench-guard bench-scale
+.PHONY: demo test lint clean bench bench-quick bench-guard bench-scale bench-tunnel
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -45,6 +46,9 @@ bench-guard: $(VENV)/.installed-bench
 
 bench-scale: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/scale.py 1000 5000
+
+bench-tunnel: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/tunnel.py
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

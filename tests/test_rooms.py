@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "secure_ipp"
 ONLY_IN = {
     "exec": ("engine/",),
     "eval": ("engine/",),
-    "os.fork": ("engine/", "cluster/"),
+    "os.fork": ("engine/", "cluster/", "tunnel/keeper.py"),  # the keeper lets go of whoever started it
     "os.system": (),
     "os.popen": (),
     "os.execv": ("engine/", "cluster/", "tunnel/"),
@@ -60,3 +60,15 @@ def test_no_file_is_longer_than_a_head_can_hold() -> None:
         for path in PACKAGE.rglob("*.py") if (lines := len(path.read_text().splitlines())) > 400
     }
     assert long == {}
+
+
+def test_only_the_paramiko_back_end_imports_paramiko_and_sshtunnel() -> None:
+    importers = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else \
+                [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] in ("paramiko", "sshtunnel") for name in names):
+                importers.add(path.relative_to(PACKAGE).as_posix())
+    assert importers == {f"tunnel/{name}.py" for name in (
+        "forwarder", "paramiko_identity", "paramiko_login", "paramiko_session", "paramiko_stream", "ssh_config")}

@@ -38,7 +38,7 @@ def mark_this_run() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(_ROOT), str(_ROOT.parent), *known])
 
 
-def _ours() -> list[psutil.Process]:
+def started() -> list[psutil.Process]:
     """What this run has started and what still runs."""
     wanted = f"{MARK}={os.environ.get(MARK, '')}".encode()
     found = []
@@ -54,7 +54,7 @@ def _ours() -> list[psutil.Process]:
 def end_strays() -> list[str]:
     """End what this run started and did not end within a moment; gives their command lines."""
     until = time.monotonic() + _STRAY_SECONDS
-    while (strays := _ours()) and time.monotonic() < until:
+    while (strays := started()) and time.monotonic() < until:
         time.sleep(0.1)
     said = []
     for process in strays:

@@ -32,7 +32,7 @@ class ProofFile:
         self._cluster_id = cluster_id
         self._used: UsedProofs | None = None
         self._descriptor = -1
-        self._appended = 0
+        self._appended = self._kept = 0  # lines since it was written anew, and those that it began with
         self._sound = False  # what is on the disk is what is in memory
 
     def open(self, now: float) -> None:
@@ -61,7 +61,7 @@ class ProofFile:
         used = self._used
         if used is None:
             raise EnvironmentProblem("the proofs that were taken before are not known", code="proofs")
-        if not self._sound or self._appended >= max(limits.PROOFS_APPENDED, len(used)):
+        if not self._sound or self._appended >= max(limits.PROOFS_APPENDED, self._kept):
             self._rewrite(used, now)
         if not used.has_room(proof):
             used.forget(now)
@@ -95,7 +95,7 @@ class ProofFile:
             self._descriptor = os.open(self._path, _APPEND)
         except OSError as error:
             raise _cannot_write(error) from None
-        self._appended = 0
+        self._appended, self._kept = 0, len(used)
         self._sound = True
 
 

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from secure_ipp import limits
 from secure_ipp.cli.checks import Check, Finding
@@ -181,33 +182,46 @@ def door_ports(place: ClusterPlace) -> Iterator[Finding]:
 def gate(place: ClusterPlace) -> Iterator[Finding]:
     """Whether the doors of a running cluster let in whom they should and nobody else: they are tried (S2)."""
     from secure_ipp.cluster import state
+
+    controller = state.read_state(place) if place.config.exists() else None
+    if controller is None:
+        return
+    address = "127.0.0.1" if controller.bind == "*" else controller.bind
+    for door, port, path, file in (
+        ("client", controller.client_port, controller.client_socket, place.client_file),
+        ("engine", controller.engine_port, controller.engine_socket, place.engine_file),
+    ):
+        if port:
+            yield from _one_door(place, door, f"tcp://{address}:{port}", file)
+        if path:
+            yield from _one_door(place, door, f"ipc://{path}", file)
+
+
+def _one_door(place: ClusterPlace, door: str, endpoint: str, file: Path) -> Iterator[Finding]:
+    from secure_ipp.access.prover import prover_for
     from secure_ipp.keys.capability import Capability, read_capability
     from secure_ipp.keys.cluster_keys import load_server
     from secure_ipp.keys.curve import KeyPair
     from secure_ipp.wire.intruder import try_door
 
-    controller = state.read_state(place) if place.config.exists() else None
-    if controller is None:
-        return
     server = load_server(place)
-    if not controller.client_port:
-        return
-    address = "127.0.0.1" if controller.bind == "*" else controller.bind
-    for door, port, file in (
-        ("client", controller.client_port, place.client_file), ("engine", controller.engine_port, place.engine_file)
-    ):
-        endpoint = f"tcp://{address}:{port}"
-        known = read_capability(file, now=0.0)
-        if isinstance(known, Capability):
-            verdict = try_door(endpoint, server.keys.public, known.keys, DOOR_SECONDS)
-            if verdict == "admitted":
-                yield Finding("gate", "ok", f"the {door} door admits the key of {file.name}")
-            else:
-                text = f"the {door} door at {endpoint} does not admit the key of {file.name}: it is {verdict}"
-                yield Finding("gate", "error", text, f"see {place.log_dir / 'scheduler.log'}; {_GONE}")
-        patience = SILENT_SECONDS if door == "engine" else DOOR_SECONDS
-        verdict = try_door(endpoint, server.keys.public, KeyPair.generate(), patience)
-        yield stranger_finding("gate", door, endpoint, verdict)
+    key, by_proof = server.keys.public, endpoint.startswith("ipc:")
+    ways: dict[str, Any] = {"proves": prover_for(server.config.cluster_id, door)} if by_proof else {}
+    called = f"{door} ssh" if by_proof else door
+    known = read_capability(file, now=0.0)
+    if isinstance(known, Capability):
+        verdict = try_door(endpoint, key, known.keys, DOOR_SECONDS, **ways)
+        if verdict == "admitted":
+            yield Finding("gate", "ok", f"the {called} door admits the key of {file.name}")
+        else:
+            text = f"the {called} door at {endpoint} does not admit the key of {file.name}: it is {verdict}"
+            yield Finding("gate", "error", text, f"see {place.log_dir / 'scheduler.log'}; {_GONE}")
+        if by_proof and try_door(endpoint, key, known.keys, DOOR_SECONDS, **ways, spoilt=True) == "admitted":
+            yield stranger_finding("gate", called, endpoint, "admitted")
+            return
+    patience = SILENT_SECONDS if door == "engine" else DOOR_SECONDS
+    verdict = try_door(endpoint, key, KeyPair.generate(), patience, **ways)
+    yield stranger_finding("gate", called, endpoint, verdict)
 
 
 def stranger_finding(check: str, door: str, endpoint: str, verdict: str) -> Finding:
@@ -217,7 +231,7 @@ def stranger_finding(check: str, door: str, endpoint: str, verdict: str) -> Find
             check, "error", f"the {door} door at {endpoint} LETS STRANGERS IN",
             "stop that controller now (ipcluster stop), and report this",
         )
-    if verdict == "refused" or door == "engine":
+    if verdict == "refused" or door.startswith("engine"):
         return Finding(check, "ok", f"the {door} door refuses an unknown key")
     return Finding(
         check, "warning", f"the {door} door at {endpoint} did not answer an unknown key: it is {verdict}",

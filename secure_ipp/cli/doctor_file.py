@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from secure_ipp.cli.checks import Check, Finding
 from secure_ipp.cli.doctor_cluster import DOOR_SECONDS, SILENT_SECONDS, stranger_finding
+from secure_ipp.cli.doctor_route import route_finding
 from secure_ipp.keys.capability import Capability, LockedCapability, PublicPart, load_capability, read_capability
 from secure_ipp.keys.fields import socket_path
 
@@ -105,7 +106,10 @@ class Examination:
             yield self._door(found, endpoint)
         for endpoint in self._reachable[:1]:
             yield self._stranger(found, endpoint)
-        if found.tcp_doors and not self._reachable:
+        by_ssh = route_finding(found) if found.ssh and isinstance(found, Capability) else None
+        if by_ssh is not None:
+            yield by_ssh
+        if found.tcp_doors and not self._reachable and (by_ssh is None or by_ssh.level != "ok"):
             yield Finding(
                 "door", "error", "none of its doors answers from here",
                 "see whether the controller runs and a firewall or tunnel stands between",
@@ -115,7 +119,7 @@ class Examination:
         from secure_ipp.keys.curve import KeyPair
 
         if endpoint in found.socket_doors:
-            return socket_finding(found, endpoint)
+            return self._socket_door(found, endpoint)
         why = unreachable(endpoint)
         if why:
             return Finding("door", "note", f"{endpoint} cannot be reached from here: {why}")
@@ -142,6 +146,23 @@ class Examination:
                 " was made anew: compare the server's fingerprint with its owner",
             )
         return _not_ours(endpoint)
+
+    def _socket_door(self, found: Capability | LockedCapability, endpoint: str) -> Finding:
+        """A door that takes proofs (S25); who uses it comes by ssh, so what is seen from here is only its near side."""
+        why = out_of_reach(found, endpoint)
+        if why:
+            return Finding("door", "note", f"{endpoint} {why}")
+        if isinstance(found, LockedCapability):
+            return Finding("door", "ok", f"{endpoint} is on this host, and something listens there")
+        verdict = _try(found, endpoint, found.keys, DOOR_SECONDS)
+        if verdict == "admitted":
+            return Finding("door", "ok", f"{endpoint} is on this host, and admits by a proof of this file's key")
+        if verdict == "refused":
+            return Finding("door", "error", f"{endpoint} refuses a proof of this file's key", _REFUSED)
+        return Finding(
+            "door", "error", f"{endpoint} is on this host and does not answer a proof of this file's key ({verdict})",
+            "see the scheduler's log file; if the cluster has just been started, try again",
+        )
 
     def routes(self) -> Iterator[Finding]:
         """What it says of ssh."""
@@ -210,19 +231,19 @@ def expiry_finding(found: PublicPart, now: float) -> Finding:
     return Finding("rights", level, f"it is good until {text}", renew if left <= _DAY else "")  # type: ignore[arg-type]
 
 
-def socket_finding(found: PublicPart, endpoint: str) -> Finding:
-    """What can be said from here of a door that is a Unix socket."""
+def out_of_reach(found: PublicPart, endpoint: str) -> str:
+    """Why nothing listens at a Unix socket, as seen from here; empty: something does."""
     path = socket_path(endpoint)
     if not os.path.lexists(path):
         by = f"by ssh, through {found.ssh}" if found.ssh else "by ssh; the file names no route"
-        return Finding("door", "note", f"{endpoint} is not on this host; it is reached {by}")
+        return f"is not on this host; it is reached {by}"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(DOOR_SECONDS)
             probe.connect(path)
     except OSError as error:
-        return Finding("door", "note", f"{endpoint} cannot be reached from here: {error.strerror or error}")
-    return Finding("door", "ok", f"{endpoint} is on this host, and something listens there")
+        return f"cannot be reached from here: {error.strerror or error}"
+    return ""
 
 
 def route_findings(found: PublicPart) -> Iterator[Finding]:
@@ -254,12 +275,16 @@ def unreachable(endpoint: str) -> str:
 
 def _try(found: PublicPart, endpoint: str, keys: KeyPair, seconds: float) -> Verdict:
     """What a door does about these keys, under the current server key or the next one."""
+    from secure_ipp.access.prover import prover_for
     from secure_ipp.wire.intruder import try_door
 
+    ways: dict[str, Any] = {}
+    if endpoint in found.socket_doors:
+        ways["proves"] = prover_for(found.cluster_id, found.role)
     verdict: Verdict = "silent"
     for server_key in found.server_keys:
-        verdict = try_door(endpoint, server_key, keys, seconds)
-        if verdict in ("admitted", "refused"):
+        verdict = try_door(endpoint, server_key, keys, seconds, **ways)
+        if verdict == "admitted" or (verdict == "refused" and not ways):  # a proof for another key is refused, too
             break
     return verdict
 

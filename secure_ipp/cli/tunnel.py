@@ -16,7 +16,7 @@ from secure_ipp.logs import escape
 if TYPE_CHECKING:
     from secure_ipp.tunnel.first_use import Confirm
     from secure_ipp.tunnel.messages import State
-    from secure_ipp.tunnel.reach import Wishes
+    from secure_ipp.tunnel.reached import Wishes
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -63,7 +63,7 @@ def wishes_of(
     who: str, *, route: str, identity: Path | None, backend: str | None, accept_new: bool, post_quantum: bool
 ) -> Wishes:
     """What these options say; `transport` is ssh."""
-    from secure_ipp.tunnel.reach import Wishes
+    from secure_ipp.tunnel.reached import Wishes
     from secure_ipp.tunnel.route import Route
 
     return Wishes(

@@ -22,7 +22,7 @@ from secure_ipp.tunnel.ways import is_straight
 from secure_ipp.wire.sockets import has_curve
 
 if TYPE_CHECKING:
-    from secure_ipp.tunnel.reach import Reached
+    from secure_ipp.tunnel.reached import Reached
 
 log = logging.getLogger("secure_ipp.client")
 
@@ -44,7 +44,8 @@ def reach_door(
         raise UsageError(f"{named}: there is no ssh server to use it with", "name one: sshserver='user@host'")
     if is_straight(capability.tcp_doors, has_curve=has_curve(), route=route, transport=transport or ""):
         return None, timeout
-    from secure_ipp.tunnel.reach import Wishes, reach
+    from secure_ipp.tunnel.reach import reach
+    from secure_ipp.tunnel.reached import Wishes
 
     wishes = Wishes(
         transport=transport or "", route=sshserver or "", identity=sshkey or "", password=password,

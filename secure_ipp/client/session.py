@@ -34,7 +34,7 @@ from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.loop import Loop
 
 if TYPE_CHECKING:
-    from secure_ipp.tunnel.reach import Reached
+    from secure_ipp.tunnel.reached import Reached
 
 log = logging.getLogger("secure_ipp.client")
 

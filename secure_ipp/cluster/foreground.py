@@ -27,7 +27,8 @@ from secure_ipp.keys.capability import Capability, load_capability
 from secure_ipp.keys.config import load_config
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.tunnel.first_use import Confirm
-from secure_ipp.tunnel.reach import Wishes, reach
+from secure_ipp.tunnel.reach import reach
+from secure_ipp.tunnel.reached import Wishes
 
 # an agent that finds no controller gives up and says why; that must come before our own patience ends
 JOIN_SECONDS = limits.AGENT_PATIENCE_SECONDS + limits.ENGINES_START_SECONDS

@@ -40,7 +40,7 @@ from secure_ipp.errors import EnvironmentProblem, SecureIppError
 from secure_ipp.keys.capability import Capability, parse_capability
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.keys.known_doors import KnownDoors
-from secure_ipp.tunnel.reach import Reached
+from secure_ipp.tunnel.reached import Reached
 from secure_ipp.wire import messages
 from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.loop import Loop

@@ -105,10 +105,7 @@ def init_cluster(
         PrivateFileError, EnvironmentProblem: the files cannot be written safely.
     """
     moment = time.time() if now is None else now
-    if not curve and (hosts or client_port or engine_port or bind):
-        raise UsageError(
-            "nothing listens on TCP without Curve, so there is no host, port or address to choose", "leave them out"
-        )
+    _check_chosen(curve, hosts, client_port, engine_port, bind)
     route, host_keys = check_route(ssh), check_host_keys(ssh_host_keys)
     with Lock(place.registry_lock, wait=limits.REGISTRY_LOCK_SECONDS):
         make_private_dir(place.dir)
@@ -229,6 +226,13 @@ def _check_empty(place: ClusterPlace) -> None:
         raise AlreadyThere(
             f"{place.dir} holds {', '.join(file.name for file in found)} but no cluster.toml",
             "an earlier attempt was interrupted, or cluster.toml was removed; restore it or move the directory away",
+        )
+
+
+def _check_chosen(curve: bool, *chosen: object) -> None:
+    if not curve and any(chosen):
+        raise UsageError(
+            "nothing listens on TCP without Curve, so there is no host, port or address to choose", "leave them out"
         )
 
 

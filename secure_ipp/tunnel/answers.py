@@ -1,4 +1,4 @@
-"""Who answers what ssh asks: a socket in the tunnel's directory, and the scripts that ssh runs to reach it.
+"""Who answers what ssh asks: a socket in the tunnel's directory, and the script that ssh runs to reach it.
 
 Laws: no secret stands in the script, in an environment or on a command line; the socket is 0600 in a 0700 directory and
 gone after `close`; questions come one at a time and are bounded; what may be answered is decided by who made it.
@@ -28,13 +28,13 @@ class Answers:
 
     Args:
         directory: the tunnel's own.
-        answer: gives the answer to a prompt, or None, told whether it comes from a host on the way; called in a thread
-            of its own, may wait for its user.
+        answer: gives the answer to a prompt, or None, told the process that asks; called in a thread of its own, may
+            wait for its user.
     """
 
-    def __init__(self, directory: Path, answer: Callable[[str, bool], str | None]) -> None:
+    def __init__(self, directory: Path, answer: Callable[[str, int], str | None]) -> None:
         self._answer = answer
-        self._scripts = {"host": directory / "askpass", "hop": directory / "askpass-hop"}
+        self._script = directory / "askpass"
         self._path = directory / "ask"
         self._wake: socket.socket | None = None
         self._shown: list[socket.socket] = []
@@ -43,14 +43,13 @@ class Answers:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Make the scripts, and listen."""
-        self._path.unlink(missing_ok=True)
-        for who, script in self._scripts.items():
-            script.unlink(missing_ok=True)
-            words = [sys.executable, "-I", "-S", str(Path(askpass.__file__).resolve()), str(self._path), who]
-            descriptor = os.open(script, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(f'#!/bin/sh\nexec {shlex.join(words)} "$1"\n')
+        """Make the script, and listen."""
+        for old in (self._script, self._path):
+            old.unlink(missing_ok=True)
+        words = [sys.executable, "-I", "-S", str(Path(askpass.__file__).resolve()), str(self._path)]
+        descriptor = os.open(self._script, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f'#!/bin/sh\nexec {shlex.join(words)} "$1"\n')
         listener = socket.socket(socket.AF_UNIX)
         try:
             listener.bind(str(self._path))  # nobody else gets into the directory, so the mode may follow
@@ -67,7 +66,7 @@ class Answers:
     @property
     def environment(self) -> dict[str, str]:
         """What ssh must find in its environment; an ssh before 8.4 goes by DISPLAY."""
-        return {"SSH_ASKPASS": str(self._scripts["host"]), "SSH_ASKPASS_REQUIRE": "force",
+        return {"SSH_ASKPASS": str(self._script), "SSH_ASKPASS_REQUIRE": "force",
                 "DISPLAY": os.environ.get("DISPLAY") or "none:0"}
 
     def close(self) -> None:
@@ -77,7 +76,7 @@ class Answers:
             self._wake.close()
         if self._thread is not None:
             self._thread.join(limits.SSH_WORDS_SECONDS if not self._asking else 0)
-        for path in (*self._scripts.values(), self._path):
+        for path in (self._script, self._path):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
@@ -108,13 +107,13 @@ class Answers:
                 self._shown.append(line)
                 stack.pop_all()
                 return
-            answer = None if kind in ("none", "confirm") else self._ask(prompt, who == "hop")
+            answer = None if kind in ("none", "confirm") else self._ask(prompt, int(who) if who.isdecimal() else 0)
             if answer is not None and not self._closed:
                 line.sendall(b"+" + answer.encode()[: limits.SSH_ANSWER_BYTES])
 
-    def _ask(self, prompt: str, from_hop: bool) -> str | None:
+    def _ask(self, prompt: str, who: int) -> str | None:
         self._asking = True
         try:
-            return self._answer(prompt, from_hop)
+            return self._answer(prompt, who)
         finally:
             self._asking = False

@@ -3,7 +3,8 @@
 Laws (S22, S23): always a list, with ``--`` before the host; hosts, users and ports are checked again here; what a
 connection file says reaches ssh as route and as targets of forwards, and as nothing else.  Options that weaken a login
 are set on each command line and so win over the user's configuration, for each hop as for the host; all else in it
-(keys, agents, certificates, aliases, ProxyCommand) stays as the user has it.
+(keys, agents, certificates, aliases, ProxyCommand) stays as the user has it; ciphers, too, but for the order in which
+OpenSSH itself has them.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Plan:
         hops: of the ProxyJump, in order; each with what ssh makes of the configuration for it.
         password: whether the server may ask for a password, or for anything else.
         exchanges: the only key exchanges that may be used; empty: as the user has it.
+        has_aes: the processor has instructions for AES.
     """
 
     program: str
@@ -64,6 +66,7 @@ class Plan:
     hops: tuple[tuple[Route, Settings], ...] = ()
     password: bool = False
     exchanges: tuple[str, ...] = ()
+    has_aes: bool = False
 
     @property
     def control(self) -> Path:
@@ -74,11 +77,6 @@ class Plan:
     def only_known(self) -> Path:
         """A list of host keys beside the user's."""
         return self.directory / "known"
-
-    @property
-    def hop_asks(self) -> Path:
-        """What ssh at a hop runs to ask something, so that its questions are not taken for the host's."""
-        return self.directory / "askpass-hop"
 
     def hop_log(self, number: int) -> Path:
         """Where ssh at that hop writes what it has to say."""
@@ -150,14 +148,13 @@ def proxy_command(plan: Plan, seconds: float) -> str:
     """
     command = ""
     for number, (hop, settings) in enumerate(plan.hops):
-        options = [*_ALONE, "StrictHostKeyChecking=yes", *_strict(settings, seconds, plan.password)]
+        options = [*_ALONE, "StrictHostKeyChecking=yes", *_strict(plan, settings, seconds, plan.password)]
         options += _exchanges(plan)
         if command:
             options += [f"ProxyCommand={command}", "ProxyUseFdpass=no"]
         words = [
-            "env", f"SSH_ASKPASS={safe(plan.hop_asks)}", *plan.ward, "0",
-            plan.program, *_config(plan.config), "-v", "-T", "-E", str(safe(plan.hop_log(number))),
-            *_options(*options), *_login(check_route(hop)),
+            *plan.ward, "0", plan.program, *_config(plan.config), "-v", "-T", "-E",
+            str(safe(plan.hop_log(number))), *_options(*options), *_login(check_route(hop)),
         ]
         # ssh replaces the two of the last hop's target, in each nesting its own
         command = f"{shlex.join(words).replace('%', '%%')} -W '[%h]:%p' -- {shlex.quote(hop.host)}"
@@ -179,7 +176,7 @@ def safe(path: Path) -> Path:
 
 
 def _host(plan: Plan, seconds: float, password: bool) -> list[str]:
-    options = ["StrictHostKeyChecking=ask", *_strict(plan.settings, seconds, password)]
+    options = ["StrictHostKeyChecking=ask", *_strict(plan, plan.settings, seconds, password)]
     proxy = proxy_command(plan, seconds)
     if proxy:
         options += [f"ProxyCommand={proxy}", "ProxyUseFdpass=no"]
@@ -190,9 +187,11 @@ def _exchanges(plan: Plan) -> list[str]:
     return [f"KexAlgorithms={','.join(plan.exchanges)}"] if plan.exchanges else []
 
 
-def _strict(settings: Settings, seconds: float, password: bool) -> list[str]:
+def _strict(plan: Plan, settings: Settings, seconds: float, password: bool) -> list[str]:
     options = [*_ALWAYS, f"ConnectTimeout={max(1, min(round(seconds), limits.SSH_CONNECT_SECONDS))}"]
     options += [option for name, option in _IF_KNOWN.items() if name in settings.words]
+    if plan.has_aes and settings.fast_ciphers:
+        options.append(f"Ciphers={settings.fast_ciphers}")
     if not password:
         options += ["PasswordAuthentication=no", "KbdInteractiveAuthentication=no"]
     return options

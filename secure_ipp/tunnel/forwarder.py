@@ -165,6 +165,9 @@ class Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
         session: its host's key was judged; it is checked once more to be `host_key`.
         host_key: the verified key, a `paramiko.PKey`.
         forwards: what to listen for.
+
+    Raises:
+        EnvironmentProblem: it cannot listen there.
     """
 
     skip_tunnel_checkup = True
@@ -173,6 +176,13 @@ class Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
 
     def __init__(self, session: Session, host_key: Any, forwards: tuple[Forward, ...]) -> None:
         self._session = session
+        try:
+            self._prepare(host_key, forwards)
+        except (ValueError, AssertionError, OSError) as error:
+            raise EnvironmentProblem(f"the tunnel cannot listen: {shown(str(error))}",
+                                     "look at its directory's mode and path") from None
+
+    def _prepare(self, host_key: Any, forwards: tuple[Forward, ...]) -> None:
         for forward in forwards:
             _remove_socket(forward.local)
         super().__init__(

@@ -9,7 +9,7 @@ from secure_ipp import limits
 from secure_ipp.errors import ControllerUnreachable
 from secure_ipp.keys.capability import Capability
 from secure_ipp.keys.curve import CurvePublicKey
-from secure_ipp.tunnel.reach import Reached
+from secure_ipp.tunnel.reached import Reached
 from secure_ipp.wire.failures import key_refused
 from secure_ipp.wire.intruder import try_door
 

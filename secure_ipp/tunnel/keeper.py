@@ -29,20 +29,13 @@ from secure_ipp.tunnel import backends, places
 from secure_ipp.tunnel.interface import Asker, Backend, Order
 from secure_ipp.tunnel.messages import Close, FromUser, Hold, Lines, Look, Question, Reply, State, Use, send
 from secure_ipp.tunnel.questions import Questions
-from secure_ipp.tunnel.spec import Spec
+from secure_ipp.tunnel.spec import Bootstrap, Spec
 from secure_ipp.tunnel.upkeep import Upkeep
 
 _log = logging.getLogger("secure_ipp.tunnel")
 _STOP_SECONDS = 10.0
 _GIVE_UP_SECONDS = 1.0  # a login that has not come about ends with this process at the latest
 _SHORT_SECONDS = 0.1
-
-
-class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The line on stdin."""
-
-    spec: Spec
-    directory: str
 
 
 @dataclass(slots=True, eq=False)

@@ -25,10 +25,9 @@ from secure_ipp.keys.locks import Lock, LockHeld
 from secure_ipp.keys.private_files import make_private_dir
 from secure_ipp.tunnel import places
 from secure_ipp.tunnel.failures import DoorSilent, ForwardingRefused, NoRoute, TunnelLost, told
-from secure_ipp.tunnel.keeper import Bootstrap
 from secure_ipp.tunnel.messages import FromKeeper, Hold, Lines, Question, Reply, State, Use, send
 from secure_ipp.tunnel.prompts import Prompter
-from secure_ipp.tunnel.spec import Spec, forwards
+from secure_ipp.tunnel.spec import Bootstrap, Spec, forwards
 
 _log = logging.getLogger("secure_ipp.tunnel")
 _JOIN_AGAIN_SECONDS = 1.0  # between two tries after a keeper has died

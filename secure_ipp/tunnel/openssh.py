@@ -18,6 +18,7 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from secure_ipp.errors import SecureIppError, UsageError
 from secure_ipp.tunnel import command, failures, words
 from secure_ipp.tunnel.answers import Answers
 from secure_ipp.tunnel.interface import Asker, BackendName, Facts, Order
+from secure_ipp.tunnel.processor import has_aes
 from secure_ipp.tunnel.route import Route
 from secure_ipp.tunnel.settings import Settings, check_route
 from secure_ipp.tunnel.ssh_process import WARD, SshProcess
@@ -54,6 +56,8 @@ class OpenSsh:
         self._process: SshProcess | None = None
         self._answers: Answers | None = None
         self._plan: command.Plan | None = None
+        self._lock = threading.Lock()
+        self._closed = False
         self._lets_pass: Callable[[str], bool] = lambda fingerprint: False
         self._asked: tuple[str, str] | None = None
         self._passed = False
@@ -88,8 +92,10 @@ class OpenSsh:
         return self._heard.refused
 
     def close(self) -> None:
-        """See `interface.Backend`."""
-        process, self._process = self._process, None
+        """See `interface.Backend`; also while `connect` is under way in another thread, which it ends."""
+        with self._lock:
+            self._closed = True
+            process, self._process = self._process, None
         if process is not None:
             process.end()
         answers, self._answers = self._answers, None
@@ -198,8 +204,12 @@ class OpenSsh:
             plan.hop_log(number).unlink(missing_ok=True)
         plan.control.unlink(missing_ok=True)
         self._heard, self._asked, self._passed = words.Words(), None, False
-        process = self._process = SshProcess(argv, self._environment(), self._heard.hear)
-        process.start()
+        process = SshProcess(argv, self._environment(), self._heard.hear)
+        with self._lock:
+            if self._closed:
+                raise failures.NoRoute(f"the way to {self._where} was given up", "")
+            self._process = process
+            process.start()
         return process
 
     def _forward(self, facts: Facts, until: float) -> Facts:
@@ -231,13 +241,12 @@ class OpenSsh:
             raise failures.NoSsh(f"this ssh does not say which {what} it has used", "install OpenSSH 7.6 or newer")
         return fact()
 
-    def _answer(self, prompt: str, from_hop: bool) -> str | None:
+    def _answer(self, prompt: str, who: int) -> str | None:
         """What ssh is answered; in the thread of `Answers`."""
-        assert self._plan is not None
-        settings = self._plan.settings
-        if from_hop:  # strict about its host key; what it asks must not be taken for a question of the host's
-            return self._asker.ask(f"(at a jump host) {words.plain(prompt)}")
-        question = words.host_question(prompt, settings.known_as)
+        process = self._process
+        if process is None or who != process.pid:
+            return self._answer_another(prompt)
+        question = words.host_question(prompt)
         if question is not None:
             if self._asked is None:
                 self._asked = question
@@ -246,7 +255,25 @@ class OpenSsh:
                 return question[1] if "[fingerprint]" in prompt else "yes"  # an ssh before 8.0 takes this alone
         if question is not None or words.is_yes_or_no(prompt):
             return "no"
-        return self._asker.ask(words.plain(words.by_route(prompt, settings.named, self._order.route.host)))
+        return self._asker.ask(words.plain(self._by_its_name(prompt)))
+
+    def _by_its_name(self, prompt: str) -> str:
+        """With the route's host in place of what the user's configuration has made of it: who has a password stored
+        has it stored for that."""
+        assert self._plan is not None
+        known = self._plan.settings.words
+        user, host = known.get("user", ""), self._plan.settings.named
+        if prompt == f"{user}@{host}'s password: ":
+            return f"{user}@{self._order.route.host}'s password: "
+        begins = f"({user}@{host}) "
+        return f"({user}@{self._order.route.host}) {prompt[len(begins):]}" if prompt.startswith(begins) else prompt
+
+    def _answer_another(self, prompt: str) -> str | None:
+        """To ssh at a jump host, or one that the user's own ProxyCommand runs: what it asks must not be taken for a
+        question of the host's, and it lets no unknown host in."""
+        if words.is_yes_or_no(prompt):
+            return "no"
+        return self._asker.ask(f"(on the way to {self._where}) {words.plain(prompt)}")
 
     def _failure(self, plan: command.Plan, until: float) -> SecureIppError:
         """Why the last try failed: the first hop with something to say is the one that stopped it."""
@@ -260,7 +287,10 @@ class OpenSsh:
                 )
         if self._heard.silent and time.monotonic() >= until:
             return failures.NoRoute(f"{self._where} did not answer in time", words.BY_HAND)
-        return self._heard.failure(self._where, post_quantum=self._order.post_quantum)
+        error = self._heard.failure(self._where, post_quantum=self._order.post_quantum)
+        if isinstance(error, failures.HostKeyUnknown) and self._asked is None:  # then it was not this host's key
+            return self._heard.failure(f"a host on the way to {self._where}", on_the_way=True)
+        return error
 
     def _prepare(self, until: float) -> command.Plan:
         order = self._order
@@ -272,7 +302,7 @@ class OpenSsh:
         settings = self._settings(program, order.route, order.identity, until)
         return command.Plan(
             program, WARD, order.route, order.directory, settings, order.identity, order.config,
-            self._hops(program, settings, until), order.password, exchanges,
+            self._hops(program, settings, until), order.password, exchanges, has_aes(),
         )
 
     def _settings(self, program: str, route: Route, identity: str, until: float) -> Settings:

@@ -39,17 +39,24 @@ class Paramiko:
             from secure_ipp.tunnel import forwarder, host_keys, paramiko_login
         except ImportError as error:
             raise NoSsh(f"the paramiko back end cannot be used: {error}", "pip install 'secure-ipp[ssh]'") from None
-        self._way = way = paramiko_login.Way()
+        way = paramiko_login.Way()
+        with self._mutex:
+            if self._stopping.is_set():
+                raise NoRoute("the login was given up", "")
+            self._way = way
         try:
             paramiko_login.log_in(way, self._order, self._asker, until)
             if time.monotonic() >= until:
                 raise NoRoute(f"the login to {self._order.route} was not done in time", "allow more time")
-            session = way.last
-            self._forwarder = forwarder.Forwarder(session, session.host_key, self._order.forwards)
-            self._forwarder.listen()
-            facts = Facts(host_keys.fingerprint(session.host_key.asbytes()), session.exchange, way.known_by)
-            self._watcher = threading.Thread(target=self._watch, name="tunnel-watch", daemon=True)
-            self._watcher.start()
+            with self._mutex:
+                if way.given_up.is_set():
+                    raise NoRoute("the login was given up", "")
+                session = way.last
+                self._forwarder = forwarder.Forwarder(session, session.host_key, self._order.forwards)
+                self._forwarder.listen()
+                facts = Facts(host_keys.fingerprint(session.host_key.asbytes()), session.exchange, way.known_by)
+                self._watcher = threading.Thread(target=self._watch, name="tunnel-watch", daemon=True)
+                self._watcher.start()
         except BaseException:
             self.close()
             raise
@@ -85,7 +92,7 @@ class Paramiko:
         return way.last.refused if way is not None and way.sessions else ""
 
     def close(self) -> None:
-        """End it."""
+        """End it; also while `connect` is under way in another thread, which ends soon then."""
         with self._mutex:
             self._stopping.set()
             forwarder, self._forwarder = self._forwarder, None

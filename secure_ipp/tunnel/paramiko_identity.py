@@ -116,10 +116,12 @@ class Identities:
 
     Args:
         identity: path of the one key to use; "": as the configuration says.
+        seconds: that the agent may take for an answer, which may be its user's.
     """
 
-    def __init__(self, hop: Hop, identity: str = "") -> None:
+    def __init__(self, hop: Hop, identity: str, seconds: float) -> None:
         self._hop = hop
+        self._seconds = seconds
         self._identity = identity
         self._agent: Agent | None = None
 
@@ -152,7 +154,7 @@ class Identities:
             return []
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(limits.SSH_CHANNEL_SECONDS)
+            connection.settimeout(self._seconds)
             connection.connect(self._hop.agent)
             self._agent = Agent.__new__(Agent)  # its constructor knows the environment's agent only
             AgentSSH.__init__(self._agent)

@@ -7,11 +7,10 @@ host that known_hosts, or the user's own word, vouches for; all ends by its time
 from __future__ import annotations
 
 import os
-import queue
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from secure_ipp.tunnel.interface import Asker, Order
 from secure_ipp.tunnel.paramiko_identity import Identities
 from secure_ipp.tunnel.paramiko_session import ChannelRefused, Session
 from secure_ipp.tunnel.ssh_config import Hop, hops
+from secure_ipp.tunnel.timely import Timely, within
 
 
 @dataclass(slots=True)
@@ -42,19 +42,44 @@ class Way:
 
     Attributes:
         known_by: what vouched for the last host's key.
+        given_up: set when it was ended; nothing begins any more then.
     """
 
     sessions: list[Session] = field(default_factory=list)
     known_by: KnownBy = "known_hosts"
+    given_up: threading.Event = field(default_factory=threading.Event)
+    _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def last(self) -> Session:
         return self.sessions[-1]
 
+    def add(self, session: Session) -> None:
+        """Go on by this one.
+
+        Raises:
+            NoRoute: the way was ended meanwhile; so is the session.
+        """
+        with self._mutex:
+            if not self.given_up.is_set():
+                self.sessions.append(session)
+                return
+        end(session)
+        raise NoRoute("the login was given up", "")
+
+    def drop(self) -> None:
+        """End the last one."""
+        with self._mutex:
+            dropped = self.sessions[-1:]
+            del self.sessions[-1:]
+        for session in dropped:
+            end(session)
+
     def end(self) -> None:
-        """End all, the last host's first; returns when their threads have ended."""
+        """End all, the last host's first, for another thread's login too; returns when their threads have ended."""
+        self.given_up.set()
         while self.sessions:
-            end(self.sessions.pop())
+            self.drop()
 
 
 def end(session: Session) -> None:
@@ -80,29 +105,16 @@ def log_in(way: Way, order: Order, asker: Asker, until: float) -> None:
     Raises:
         SecureIppError: one of `failures`, or that the configuration cannot be followed.
     """
+    asker = Timely(asker, until, way.given_up)
     route = hops(order.route, order.config)
     for number, hop in enumerate(route):
         last = number == len(route) - 1
         vouchers = _vouchers(hop, order if last else None)
-        known_by = _greet(way, hop, vouchers, order.post_quantum, until)
-        if known_by == "accepted":
-            _keep(hop, way.last.host_key.asbytes())
-        way.known_by = known_by
-        if last:
-            _authenticate(way.last, hop, order, asker, known_by)
-        else:
-            _authenticate(way.last, hop, replace(order, identity=""), _AtHop(hop, asker), known_by)
-
-
-class _AtHop:
-    """An `Asker` for a host on the way: what that asks must not be taken for a question of the host's at the end."""
-
-    def __init__(self, hop: Hop, asker: Asker) -> None:
-        self._hop = hop
-        self._asker = asker
-
-    def ask(self, prompt: str) -> str | None:
-        return self._asker.ask(f"(at the jump host {self._hop.text}) {prompt}")
+        session, way.known_by = _greet(way, hop, vouchers, order.post_quantum, until)
+        if way.known_by == "accepted":
+            _keep(hop, session.host_key.asbytes())
+        called = f"{hop.user}@{hop.called}" if last else f"the host on the way {hop.text}"
+        _authenticate(session, hop, order if last else replace(order, identity=""), asker, way.known_by, called)
 
 
 def _vouchers(hop: Hop, order: Order | None) -> Vouchers:
@@ -143,7 +155,7 @@ def _keep(hop: Hop, blob: bytes) -> None:
                                  "mend its mode, or add the key yourself") from None
 
 
-def _greet(way: Way, hop: Hop, vouchers: Vouchers, post_quantum: bool, until: float) -> KnownBy:
+def _greet(way: Way, hop: Hop, vouchers: Vouchers, post_quantum: bool, until: float) -> tuple[Session, KnownBy]:
     """Connect and have the host's key judged; the session is the way's last one then.
 
     A host has keys of several kinds and shows one of them; where the connection file alone vouches for it, the others
@@ -153,7 +165,7 @@ def _greet(way: Way, hop: Hop, vouchers: Vouchers, post_quantum: bool, until: fl
     first: HostKeyChanged | None = None
     while True:
         session = _session(way, hop, vouchers, without, post_quantum, until)
-        way.sessions.append(session)
+        way.add(session)
         try:
             _exchange(session, hop, post_quantum, until)
         except HostKeyChanged as error:
@@ -161,13 +173,13 @@ def _greet(way: Way, hop: Hop, vouchers: Vouchers, post_quantum: bool, until: fl
                 raise first or error from None
             first = first or error
             without |= {session.host_key.get_name()}
-            end(way.sessions.pop())
+            way.drop()
             continue
         except NoRoute:
             if first is not None:  # no key of another kind
                 raise first from None
             raise
-        return vouchers.judge(session.host_key.asbytes())
+        return session, vouchers.judge(session.host_key.asbytes())
 
 
 def _session(way: Way, hop: Hop, vouchers: Vouchers, without: frozenset[str], post_quantum: bool,
@@ -175,12 +187,14 @@ def _session(way: Way, hop: Hop, vouchers: Vouchers, without: frozenset[str], po
     if way.sessions:
         try:
             left = max(until - time.monotonic(), 0.01)
-            connection: Any = way.last.open_forward((hop.host, hop.port), left)
+            connection: Any = way.sessions[-1].open_forward((hop.host, hop.port), left)
+        except IndexError:
+            raise NoRoute("the login was given up", "") from None
         except ChannelRefused as error:
             raise NoRoute(f"the host before it does not lead to {hop.host}:{hop.port}: {error}",
                           "look at ProxyJump in your ssh configuration") from None
     else:
-        connection = _connect(hop, until)
+        connection = _connect(hop, until, way.given_up)
     return Session(connection, vouchers.judge, vouchers.kinds(), without, post_quantum)
 
 
@@ -211,10 +225,10 @@ def _offered(session: Session) -> str:
     return shown(", ".join(session.offered) or "nothing")
 
 
-def _connect(hop: Hop, until: float) -> socket.socket:
+def _connect(hop: Hop, until: float, given_up: threading.Event) -> socket.socket:
     """A connection to the first host, tried at each of its addresses."""
     reason = "no answer in time"
-    for family, _, _, _, address in _addresses(hop, until):
+    for family, _, _, _, address in _addresses(hop, until, given_up):
         left = until - time.monotonic()
         if left <= 0:
             break
@@ -232,39 +246,35 @@ def _connect(hop: Hop, until: float) -> socket.socket:
     raise NoRoute(f"{hop.host}:{hop.port} cannot be reached: {reason}", "check host, port and network")
 
 
-def _addresses(hop: Hop, until: float) -> list[Any]:
+def _addresses(hop: Hop, until: float, given_up: threading.Event) -> list[Any]:
     """Of a host; looked up aside, since a look-up knows no time limit."""
-    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found.put(socket.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            found.put(error)
+    def look_up(flags: int = 0) -> list[Any]:
+        return list(socket.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM, flags=flags))
 
     try:
-        return list(socket.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+        return look_up(socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
-        threading.Thread(target=look_up, name="look-up", daemon=True).start()
+        pass  # a name, then
     try:
-        answer = found.get(timeout=max(until - time.monotonic(), 0.01))
-    except queue.Empty:
-        answer = OSError("no answer in time")
-    if isinstance(answer, Exception):
-        reason = getattr(answer, "strerror", None) or str(answer)
+        return within(until, given_up, look_up)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise NoRoute(f"the host {shown(hop.host)} is not known: {reason}", "check its name") from None
-    return list(answer)
 
 
-def _authenticate(session: Session, hop: Hop, order: Order, asker: Asker, known_by: KnownBy) -> None:
-    """Log in with one key, or a few, or a password."""
+def _authenticate(session: Session, hop: Hop, order: Order, asker: Asker, known_by: KnownBy, called: str) -> None:
+    """Log in with one key, or a few, or a password.
+
+    Args:
+        called: the host's name before its questions; a host on the way cannot pass for the last one.
+    """
     tried: list[str] = []
     try:
         further, sealed = _with_keys(session, hop, order.identity, asker, tried)
         if further == []:
             return
         if order.password and known_by != "file":
-            _with_password(session, hop, asker, further or [])
+            _with_password(session, hop, asker, further or [], called)
             return
     except (SSHException, EOFError, OSError) as error:
         raise _no_login(session, hop, tried, error) from None
@@ -287,7 +297,7 @@ def _with_keys(session: Session, hop: Hop, identity: str, asker: Asker,
         could not be opened.
     """
     sealed: LoginRefused | None = None
-    with Identities(hop, identity) as identities:
+    with Identities(hop, identity, session.auth_timeout) as identities:
         for candidate in identities.candidates():
             try:
                 key = candidate.key(asker)
@@ -301,7 +311,7 @@ def _with_keys(session: Session, hop: Hop, identity: str, asker: Asker,
                 return session.auth_publickey(hop.user, key), sealed
             except BadAuthenticationType as error:
                 return list(error.allowed_types), sealed
-            except AuthenticationException:
+            except SSHException:  # the server does not want this key, or the agent does not sign with it
                 if not session.active or session.overdue:
                     raise
     return None, sealed
@@ -317,14 +327,14 @@ def _no_login(session: Session, hop: Hop, tried: list[str], error: Exception) ->
                         "check the user's name, and which key or password it has there")
 
 
-def _with_password(session: Session, hop: Hop, asker: Asker, further: list[str]) -> None:
+def _with_password(session: Session, hop: Hop, asker: Asker, further: list[str], called: str) -> None:
     """Log in by password, asked by us or by the server.
 
     Raises:
         LoginRefused: nobody knows it.
         SSHException: the server does not take it.
     """
-    prompt = f"{hop.user}@{hop.called}'s password: "
+    prompt = f"{called}'s password: "  # as the ssh program asks
 
     def ask(text: str) -> str:
         answer = asker.ask(text)
@@ -343,12 +353,14 @@ def _with_password(session: Session, hop: Hop, asker: Asker, further: list[str])
             further = list(error.allowed_types)
             if "keyboard-interactive" not in further:
                 raise
-            _interactive(session, hop, lambda text: password if "password" in text.lower() else ask(text))
+            _interactive(
+                session, hop.user, lambda text: password if "password" in text.lower() else ask(f"({called}) {text}")
+            )
             return
-    _interactive(session, hop, ask)
+    _interactive(session, hop.user, lambda text: ask(f"({called}) {text}"))
 
 
-def _interactive(session: Session, hop: Hop, ask: Any) -> None:
+def _interactive(session: Session, user: str, ask: Callable[[str], str]) -> None:
     """Answer the server's own questions; what the asker raises comes out here, not in the session's thread."""
     raised: list[LoginRefused] = []
     asked = 0
@@ -359,13 +371,13 @@ def _interactive(session: Session, hop: Hop, ask: Any) -> None:
         if asked > limits.SSH_QUESTIONS:
             raise SSHException("the server asks too much")
         try:
-            return [ask(f"({hop.user}@{hop.called}) {shown(text)}") for text, _ in prompts]
+            return [ask(shown(text)) for text, _ in prompts]
         except LoginRefused as error:
             raised.append(error)
             raise SSHException("nobody answers") from None
 
     try:
-        if session.auth_interactive(hop.user, answer):
+        if session.auth_interactive(user, answer):
             raise AuthenticationException("the server wants yet another proof")
     except (SSHException, EOFError):
         if raised:

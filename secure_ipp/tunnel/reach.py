@@ -7,111 +7,34 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from secure_ipp import limits
-from secure_ipp.access.prover import Prover, prover_for
+from secure_ipp.access.prover import prover_for
 from secure_ipp.errors import SecureIppError, UsageError
 from secure_ipp.keys.capability import Capability
 from secure_ipp.keys.curve import CurvePublicKey
-from secure_ipp.keys.passphrases import Passphrase
 from secure_ipp.keys.private_files import check_private_dir
 from secure_ipp.tunnel import backends
+from secure_ipp.tunnel.failures import NoSsh
 from secure_ipp.tunnel.first_use import Confirm, check_first_use
 from secure_ipp.tunnel.lease import Lease
 from secure_ipp.tunnel.prompts import Prompter
+from secure_ipp.tunnel.reached import Reached, Wishes
 from secure_ipp.tunnel.route import Route
 from secure_ipp.tunnel.spec import Spec
 from secure_ipp.tunnel.ways import Known, Way, ways
-from secure_ipp.wire.connection import Connection
 from secure_ipp.wire.intruder import Verdict, try_door
-from secure_ipp.wire.loop import Loop
 from secure_ipp.wire.sockets import has_curve
 
 _log = logging.getLogger("secure_ipp.tunnel")
-_LOOK_SECONDS = 0.2  # between two looks at a tunnel
 CONFIG_VARIABLE = "SECURE_IPP_SSH_CONFIG"  # an ssh configuration in place of the user's own; "none": none at all
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What the caller says of the way.
-
-    Attributes:
-        transport: "direct", "ssh", or "": whatever leads there.
-        route: an ssh route of the caller's own.
-        identity: path of a private key for it.
-        password: for it.
-        backend: "openssh", "paramiko", or "": what there is.
-        post_quantum: require a key exchange that withstands a quantum computer.
-        accept_new: accept the ssh server's key though nobody vouches for it.
-        interactive: the user may be asked for passwords, and whether a file's route is to be used.
-        who: for the list of a tunnel's users.
-    """
-
-    transport: str = ""
-    route: str = ""
-    identity: str = ""
-    password: Passphrase | None = None
-    backend: str = ""
-    post_quantum: bool = False
-    accept_new: bool = False
-    interactive: bool = True
-    who: str = "a client"
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """A way that leads there.
-
-    Attributes:
-        doors: what to connect to.
-        by_proof: without Curve, by a one-time proof.
-        said: what was chosen and why, in a line.
-        lease: of the tunnel, to be released in the end; None: there is none.
-    """
-
-    doors: tuple[str, ...]
-    by_proof: bool
-    said: str
-    lease: Lease | None
-
-    def explain(self, error: SecureIppError) -> SecureIppError:
-        """What a failed connection comes from, as far as the way knows."""
-        return error if self.lease is None else self.lease.explain(error)
-
-    def hopeless(self) -> SecureIppError | None:
-        """Why no connection will ever come about, if that is known."""
-        return None if self.lease is None else self.lease.hopeless()
-
-    def watch(self, loop: Loop, connection: Connection, failed: Callable[[SecureIppError], None]) -> None:
-        """End a connection's tries as soon as there is no hope for them; in the loop's thread, until it has ended.
-
-        Args:
-            failed: told why; the connection has been abandoned then.
-        """
-        if self.lease is None or connection.ended:
-            return
-        hopeless = None if connection.connected else self.lease.hopeless()
-        if hopeless is not None:
-            connection.abandon()
-            failed(hopeless)
-            return
-        loop.call_later(_LOOK_SECONDS, lambda: self.watch(loop, connection, failed))
-
-    def prover(self, capability: Capability) -> Prover | None:
-        """What proves the file's key on this way; None: it is Curve."""
-        return prover_for(capability.cluster_id, capability.role) if self.by_proof else None
-
-    def release(self) -> None:
-        if self.lease is not None:
-            self.lease.release()
 
 
 def reach(
@@ -169,6 +92,11 @@ def spec_of(capability: Capability, way: Way, wishes: Wishes) -> Spec:
 def _through_ssh(
     capability: Capability, way: Way, wishes: Wishes, named: str, until: float, confirm: Confirm | None
 ) -> Reached:
+    if not hasattr(socket, "AF_UNIX"):
+        raise NoSsh(
+            "a tunnel's local end is a Unix socket, and this system has none",
+            "work under WSL, or where the cluster's port can be reached",
+        )
     spec = spec_of(capability, way, wishes)
     route = Route.parse(spec.route)
     if not named:

@@ -59,6 +59,13 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         )
 
 
+class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What its keeper is told: a line on stdin."""
+
+    spec: Spec
+    directory: str
+
+
 def forwards(doors: list[str], directory: Path) -> tuple[Forward, ...]:
     """A local socket for each address.
 

@@ -56,6 +56,12 @@ class SshProcess:
         if self._problem is not None:
             raise self._problem
 
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 if it could not be started."""
+        self._started.wait()
+        return self._process.pid if self._process is not None else 0
+
     def wait(self, until: float, holds: Callable[[], bool]) -> bool:
         """Wait for something that it brings about, its end, or the time; whether that something is there."""
         while not holds():

@@ -19,7 +19,6 @@ from secure_ipp.tunnel import failures
 BY_HAND = "see whether ssh gets there by hand: ssh -v"
 FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}"
 _QUESTION = re.compile(rf"^([A-Z0-9-]+) key fingerprint is ({FINGERPRINT})\.$", re.MULTILINE)
-_NAME_CHARS = 200  # of the host in that question
 _OTHER_QUESTIONS = ("continue connecting (yes/no)? ", "or the fingerprint: ", "(yes/no/[fingerprint])? ")
 _HOST_KEY = re.compile(rf"debug1: Server host (?:key|certificate): \S+ ({FINGERPRINT})(?:,.*)?")
 _EXCHANGE = re.compile(r"debug1: kex: algorithm: (\S+)")
@@ -49,29 +48,22 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
                          r"Timeout, server |client_loop: |Bad remote protocol version|packet_write_wait: |"
                          r"Protocol major versions|stdio forwarding failed|.*: Connection refused$")),
 )
+_ON_THE_WAY = {
+    "unknown": "compare the fingerprint with what its owner says, and log in there by hand once, with ssh",
+    "login": "see what your ssh configuration has for it (User, IdentityFile)",
+}
 _BEFORE_THE_LOGIN = ("changed", "unknown", "exchange")
 
 
-def host_question(prompt: str, name: str) -> tuple[str, str] | None:
-    """The kind and the fingerprint of the host key that ssh asks about; None: it asks something else.
-
-    Args:
-        name: of the host in known_hosts: an ssh in a ProxyCommand of the user's own asks about other hosts.
-    """
-    about = f"the authenticity of host '{name.lower()[:_NAME_CHARS]} ("
-    found = _QUESTION.search(prompt) if prompt.lower().startswith(about) else None
+def host_question(prompt: str) -> tuple[str, str] | None:
+    """The kind and the fingerprint of the host key that ssh asks about; None: it asks something else."""
+    found = _QUESTION.search(prompt) if prompt.startswith("The authenticity of host ") else None
     return (found[1], found[2]) if found else None
 
 
 def is_yes_or_no(prompt: str) -> bool:
     """Whether ssh asks to go on in spite of something; no answer but "no" is given to that."""
     return prompt.endswith(_OTHER_QUESTIONS)
-
-
-def by_route(prompt: str, named: str, host: str) -> str:
-    """A question of the host's with its name as the route has it, where ssh has put the one of the configuration."""
-    account = rf"\A(\(?[^@\s()]{{1,64}}@){re.escape(named)}(?=\) |'s password: )"
-    return re.sub(account, lambda found: found[1] + host, prompt)
 
 
 def plain(prompt: str) -> str:
@@ -148,13 +140,14 @@ class Words:
         Args:
             where: the host in question, for people.
             post_quantum: only key exchanges that are were to be used.
-            on_the_way: it is a jump host, whose key can only be known by the user's own lists.
+            on_the_way: it is not the host that was asked for but one that leads there, which is the user's own matter.
         """
         for kind, _ in _KINDS:
             if kind in self._found:
-                if kind == "unknown" and on_the_way:
-                    return unknown_hop(where, self.host_key)
-                return self._failure(kind, self._found[kind], where, post_quantum)
+                error = self._failure(kind, self._found[kind], where, post_quantum)
+                if on_the_way and kind in _ON_THE_WAY:
+                    error.advice = _ON_THE_WAY[kind]
+                return error
         reason = f": {self.last}" if self.last else ""
         return failures.NoRoute(f"ssh to {where} ended{reason}", BY_HAND)
 
@@ -200,15 +193,6 @@ def unknown(where: str, fingerprint: str, *, vouched: bool = False) -> failures.
     return failures.HostKeyUnknown(
         f"the host key of {where} is not known here{has}",
         "compare the fingerprint with what the host's owner says, then: secure-ipp tunnel open FILE --accept-new",
-    )
-
-
-def unknown_hop(where: str, fingerprint: str) -> failures.HostKeyUnknown:
-    """Nobody knows the key of a host on the way: neither the connection file nor --accept-new is about that."""
-    has = f"; it has {fingerprint}" if fingerprint else ""
-    return failures.HostKeyUnknown(
-        f"the host key of {where} is not known here{has}",
-        "log in there once by hand, with ssh, and compare its fingerprint",
     )
 
 

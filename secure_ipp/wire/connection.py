@@ -269,7 +269,7 @@ class Connection:
         by_proof = self._trial is not None
         if by_proof and status == _CLOCKS_DIFFER:
             self._fail(failures.proof_refused())
-        elif by_proof and not self._tries.refused(self._server_key):
+        elif by_proof and not self._tries.refused():
             self._lose(failures.HANDSHAKE)
         else:
             self._fail(failures.key_refused(before=self._welcomed_at > 0, by_proof=by_proof))
@@ -334,7 +334,6 @@ class Connection:
         self._attempt_timer = self._resume_timer = None
         self._session = reply.session
         self._known.accepted(self._server_key)
-        self._tries.welcomed()
         self._welcomed, self._welcomed_at = True, self._loop.now()
         self._hand_over_acknowledged()
         self._handler.on_welcome(reply)

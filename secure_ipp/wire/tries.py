@@ -1,7 +1,8 @@
 """One try after the other: which address of a door with which of its keys, for how long, and when the next one is.
 
 Laws: each address is tried with each key that is known before one is tried again; rounds grow longer and rarer, within
-bounds; a key of the server's that was refused is no reason to give up as long as another one was not (S33).
+bounds; a proof that was refused is no reason to give up before one towards each key that is known was, one after the
+other, and the first again, for the door's key may have been changed meanwhile (S33).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Tries:
         self.doors = list(doors)
         self._known = known
         self._count = 0
-        self._refused: set[CurvePublicKey] = set()
+        self._refusals = self._refused_at = 0  # in a row, and the number of the last
 
     def next(self) -> tuple[str, CurvePublicKey]:
         """Address and key of the next one."""
@@ -58,18 +59,16 @@ class Tries:
         wait = min(limits.RECONNECT_MAX_SECONDS, wait)
         return min(wait * random.uniform(0.7, 1.3), remaining - LAST_SECONDS)
 
-    def refused(self, key: CurvePublicKey) -> bool:
-        """The door does not take a proof towards this key; whether it takes none towards any that is known."""
-        self._refused.add(key)
-        return self._refused.issuperset(self._known.keys)
-
-    def welcomed(self) -> None:
-        """This one has led in."""
-        self._refused.clear()
+    def refused(self) -> bool:
+        """The door did not take the proof of this one; whether it will take none."""
+        self._refusals = self._refusals + 1 if self._count == self._refused_at + 1 else 1
+        self._refused_at = self._count
+        return len(self._known.keys) == 1 or self._refusals > self._ways
 
     def begin_again(self, lasted: bool) -> None:
         """After a loss; a connection that falls at once is not tried at once."""
         self._count = 0 if lasted else self._ways
+        self._refusals = self._refused_at = 0
 
     @property
     def _ways(self) -> int:

@@ -103,6 +103,17 @@ def test_s1_no_socket_is_made_without_curve():
         assert "inproc" in text + sockets.ZAP_ENDPOINT and "endpoint" not in text.replace("ZAP_ENDPOINT", "")
 
 
+def test_s1_s25_a_socket_without_curve_is_a_unix_socket_and_has_a_proof_or_asks_for_one():
+    """PLAIN stands in two functions, behind a look at the address, and nowhere else."""
+    places = [path for path in PACKAGE.rglob("*.py") if "PLAIN_" in path.read_text()]
+    assert [path.name for path in places] == ["sockets.py"]
+    for function in [node for node in ast.parse(places[0].read_text()).body if isinstance(node, ast.FunctionDef)]:
+        text = ast.unparse(function)
+        if "PLAIN_" in text:
+            assert function.name in ("bind_door", "connect")
+            assert text.index("_is_unix") < text.index(".socket(") < text.index("PLAIN_")
+
+
 # --- S2: the gate stops, stalls, or lets everybody in --------------------------------------------------------
 
 

@@ -385,7 +385,8 @@ def running(monkeypatch: pytest.MonkeyPatch, *, engines: Any = (), pid: int = 0)
     from secure_ipp.cluster import control, state
 
     controller = SimpleNamespace(
-        client_port=1, engine_port=2, bind="*", pid=pid, hub=pid, scheduler=pid, host=socket.gethostname()
+        client_port=1, engine_port=2, bind="*", pid=pid, hub=pid, scheduler=pid, host=socket.gethostname(),
+        client_socket="", engine_socket="",
     )
     monkeypatch.setattr(state, "read_state", lambda place: controller)
     monkeypatch.setattr(state, "read_agents", lambda place: [])
@@ -393,14 +394,21 @@ def running(monkeypatch: pytest.MonkeyPatch, *, engines: Any = (), pid: int = 0)
     return controller
 
 
-def doors(monkeypatch: pytest.MonkeyPatch, known: str, stranger: str) -> list[str]:
+def doors(
+    monkeypatch: pytest.MonkeyPatch, known: str, stranger: str, spoilt_verdict: str = "refused"
+) -> list[str]:
     """Let doors do this about keys that stand in the files, and about others."""
     from secure_ipp.wire import intruder
 
     tried: list[str] = []
 
-    def verdict(endpoint: str, server_key: Any, keys: KeyPair, timeout: float = 1.0) -> str:
+    def verdict(
+        endpoint: str, server_key: Any, keys: KeyPair, timeout: float = 1.0, *, proves: Any = None, spoilt: bool = False
+    ) -> str:
+        assert (proves is not None) is endpoint.startswith("ipc:")
         tried.append(endpoint)
+        if spoilt:
+            return spoilt_verdict
         return known if keys.public.fingerprint in KNOWN else stranger
 
     monkeypatch.setattr(intruder, "try_door", verdict)
@@ -427,6 +435,29 @@ def test_doors_are_tried(
     assert set(tried) == {"tcp://127.0.0.1:1", "tcp://127.0.0.1:2"}
     if stranger == "admitted":
         assert "LETS STRANGERS IN" in found[1].text and "ipcluster stop" in found[1].advice
+
+
+@pytest.mark.parametrize(("known", "stranger", "spoilt", "expected"), [
+    ("admitted", "refused", "refused", ["ok", "ok"] * 4), ("silent", "refused", "silent", ["error", "ok"] * 4),
+    ("admitted", "refused", "admitted", ["ok", "ok", "ok", "error"] * 2),
+    ("admitted", "admitted", "refused", ["ok", "error"] * 4),
+])  # fmt: skip
+def test_s25_doors_for_ssh_are_tried_too(
+    known: str, stranger: str, spoilt: str, expected: list[str], place: ClusterPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With proofs that hold, of a stranger's key, and of a known key whose secret half the maker does not have."""
+    KNOWN.update(load_capability(file).public_key.fingerprint for file in (place.client_file, place.engine_file))
+    controller = running(monkeypatch)
+    controller.client_socket, controller.engine_socket = "/run/client.door", "/run/engine.door"
+    tried = doors(monkeypatch, known, stranger, spoilt)
+    found = list(doctor_cluster.gate(place))
+    assert [finding.level for finding in found] == expected
+    assert set(tried) == {"tcp://127.0.0.1:1", "tcp://127.0.0.1:2", "ipc:///run/client.door", "ipc:///run/engine.door"}
+    assert not any("LETS STRANGERS IN" in one.text for one in found) or "admitted" in (stranger, spoilt)
+    controller.client_port = controller.engine_port = 0
+    tried.clear()
+    assert [finding.level for finding in doctor_cluster.gate(place)] == expected[2:4] + expected[6:]
+    assert all(endpoint.startswith("ipc:") for endpoint in tried)
 
 
 def test_a_controller_that_could_leave_a_core_file_is_an_error(

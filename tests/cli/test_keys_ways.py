@@ -21,6 +21,7 @@ from secure_ipp.errors import UsageError
 from secure_ipp.keys.capability import load_capability
 from secure_ipp.keys.places import ClusterPlace
 from secure_ipp.keys.registry import Registry
+from secure_ipp.wire import intruder
 
 KEYS = (f"SHA256:{'a' * 42}A", f"SHA256:{'b' * 42}A")
 ROUTE = "ada@login.example:2222"
@@ -227,7 +228,9 @@ def test_a_state_file_of_an_earlier_version_is_read(place: ClusterPlace) -> None
     assert state.read_state(place) == made
 
 
-def test_the_doctor_of_a_file_says_what_it_can_of_its_ways(place: ClusterPlace) -> None:
+def test_the_doctor_of_a_file_says_what_it_can_of_its_ways(
+    place: ClusterPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run("init", "--no-curve", *SAY, "--require-post-quantum")
 
     def found(check: str) -> list[Any]:
@@ -241,7 +244,9 @@ def test_the_doctor_of_a_file_says_what_it_can_of_its_ways(place: ClusterPlace) 
         listener.bind(str(place.client_door_socket()))
         assert found("door")[0].level == "note" and "cannot be reached" in found("door")[0].text
         listener.listen(4)
-        assert found("door")[0].level == "ok"
+        for verdict, level in (("admitted", "ok"), ("refused", "error"), ("silent", "error")):
+            monkeypatch.setattr(intruder, "try_door", lambda *args, proves, verdict=verdict: verdict)
+            assert found("door")[0].level == level
     ssh, quantum = found("ssh")
     assert ROUTE in ssh.text and "2 fingerprints" in ssh.text and "post-quantum" in quantum.text
     run("ways", "--ssh", "", "--no-require-post-quantum")

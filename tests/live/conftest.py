@@ -30,25 +30,41 @@ elif wish == "little patience":
 elif wish == "quick loss":
     from secure_ipp import limits
     limits.HEARTBEAT_SECONDS, limits.HEARTBEAT_TIMEOUT_SECONDS, limits.RESUME_SECONDS = 0.3, 1.0, 0.5
+elif wish == "no Curve":  # a libzmq that was built without: whatever touches Curve fails
+    import errno, zmq
+    has, options = zmq.has, {int(value) for name, value in vars(zmq).items() if name.startswith("CURVE_")}
+    zmq.has = lambda what: what != "curve" and has(what)
+    def without(method):
+        def call(socket, option, *rest, **more):
+            if int(option) in options:
+                raise zmq.ZMQError(errno.EINVAL)
+            return method(socket, option, *rest, **more)
+        return call
+    for name in ("set", "get", "setsockopt", "getsockopt"):
+        setattr(zmq.Socket, name, without(getattr(zmq.Socket, name)))
+    def none(*_):
+        raise zmq.ZMQError(errno.ENOTSUP)
+    zmq.curve_keypair = zmq.curve_public = none
 elif wish == "little room":
     from secure_ipp import limits
     limits.BODY_BYTES = 1 << 20
 """
 
 
+def wishing_environment(wish: str) -> dict[str, str]:
+    """The environment of a process that is to be another one than it is."""
+    site = short_directory()
+    (site / "sitecustomize.py").write_text(SITE)
+    return {
+        **os.environ, "SECURE_IPP_TEST_WISH": wish,
+        "PYTHONPATH": os.pathsep.join([str(site), os.environ["PYTHONPATH"]]),
+    }
+
+
 @pytest.fixture
 def wishing() -> Callable[[str], dict[str, str]]:
     """Makes the environment of a process that is to be another one than it is."""
-    site = short_directory()
-    (site / "sitecustomize.py").write_text(SITE)
-
-    def environment(wish: str) -> dict[str, str]:
-        return {
-            **os.environ, "SECURE_IPP_TEST_WISH": wish,
-            "PYTHONPATH": os.pathsep.join([str(site), os.environ["PYTHONPATH"]]),
-        }
-
-    return environment
+    return wishing_environment
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.running import RunningCluster, argv, command, gone, our_processes, wait_until
@@ -277,3 +279,36 @@ def test_doctor_finds_an_open_file(own: RunningCluster) -> None:
     assert found["worst"] == "error"
     assert any("chmod 600" in finding["advice"] for finding in found["findings"] if finding["level"] == "error")
     own.place.client_file.chmod(0o600)
+
+
+def test_s25_a_cluster_without_curve_listens_on_unix_sockets_alone(own: RunningCluster) -> None:
+    """From its start to its end, and after all of it was killed at once."""
+    assert own.run("secure-ipp", "keys", "init", "--no-curve").returncode == 0
+    done = own.run("ipcluster", "start", "--no-curve", "-n", "1", "--daemonize")
+    assert done.returncode == 0, done.stderr
+    for pid in [*own.pids().values(), *own.agent_pids()]:
+        heard = [one for one in psutil.Process(pid).net_connections("inet") if one.status == psutil.CONN_LISTEN]
+        assert not heard, (psutil.Process(pid).cmdline(), heard)
+    doors = [own.place.client_door_socket(), own.place.engine_door_socket()]
+    assert [stat.S_IMODE(path.stat().st_mode) & 0o077 for path in doors] == [0, 0]
+    said = own.run("secure-ipp", "status").stdout
+    assert "doors: no port; by ssh" in said and "both with Curve" not in said
+    told = json.loads(own.run("secure-ipp", "doctor", "--json").stdout)["findings"]
+    assert [one["level"] for one in told if one["check"] == "gate"] == ["ok"] * 4
+    gone_now = list(own.pids().values())
+    for pid in gone_now:
+        os.kill(pid, signal.SIGKILL)
+    assert gone(gone_now, 5.0)
+    assert own.run("ipcluster", "start", "--no-curve", "-n", "0", "--daemonize").returncode == 0
+    assert own.stop().returncode == 0
+    nothing_is_left_of(own)
+
+
+def test_s25_the_door_for_ssh_is_opened_beside_curve_for_one_run(own: RunningCluster) -> None:
+    init(own)
+    done = own.run("ipcluster", "start", "--ssh-door", "-n", "0", "--daemonize")
+    assert done.returncode == 0 and "secure-ipp keys ways --ssh-door" in done.stderr
+    assert own.place.client_door_socket().is_socket()
+    assert "both with Curve; by ssh" in own.run("secure-ipp", "status").stdout
+    own.stop()
+    nothing_is_left_of(own)

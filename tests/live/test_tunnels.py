@@ -24,6 +24,7 @@ from secure_ipp.tunnel.failures import DoorSilent, ForwardingRefused, HostKeyUnk
 from tests import running
 from tests.live.test_two_hosts import Hosts, hosts, needs_namespaces, on, run, told  # noqa: F401  a fixture
 from tests.running import RunningCluster, wait_until
+from tests.tunnel.faults import Faulty
 from tests.tunnel.sshd import Server, User, free_port
 
 pytestmark = pytest.mark.live
@@ -181,6 +182,60 @@ def test_a_server_that_comes_back_with_another_key_is_refused(
             assert time.monotonic() - began < 5
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_password_opens_a_tunnel_and_stands_nowhere(
+    cluster: RunningCluster, login: Login, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S11: from the call, and from the keyring; it is kept for when the tunnel falls."""
+    user = User()
+    monkeypatch.setenv("SECURE_IPP_SSH_CONFIG", str(user.config))
+    secret = "sesame-" + os.urandom(8).hex()
+    with Faulty(password=secret) as server:
+        user.knows(server)  # type: ignore[arg-type]
+        with pytest.raises(LoginRefused):
+            through(cluster, Login(user, server), backend, timeout=10, password="wrong")  # type: ignore[arg-type]
+        with through(cluster, Login(user, server), backend, password=secret) as client:  # type: ignore[arg-type]
+            assert client[0].apply_sync(lambda: 5) == 5
+            assert secret not in everything_of_processes()
+            assert [one for one in server.passwords if one] == ["wrong", secret]  # ssh says "" for no answer
+        wait_until(lambda: not listing.tunnels(), 10)
+        place = running.short_directory() / "keyring.json"
+        monkeypatch.setenv("SECURE_IPP_KEYRING_BACKEND", "keyrings_of_tests.InFile")
+        monkeypatch.setenv("KEYRING_OF_TESTS", str(place))
+        monkeypatch.setenv("PYTHONPATH", f"{running.ROOT / 'tests' / 'tunnel'}:{os.environ['PYTHONPATH']}")
+        monkeypatch.syspath_prepend(str(running.ROOT / "tests" / "tunnel"))
+        route = Login(user, server).route  # type: ignore[arg-type]
+        reading, writing = os.pipe()
+        os.write(writing, f"{secret}\n".encode())
+        os.close(writing)
+        kept = subprocess.run(
+            running.argv("secure-ipp", "tunnel", "login", route), pass_fds=[reading], capture_output=True, text=True,
+            env={**os.environ, "SECURE_IPP_PASSPHRASE_FD": str(reading)}, timeout=60, check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        os.close(reading)
+        assert kept.returncode == 0, kept.stderr
+        with through(cluster, Login(user, server), backend) as client:  # type: ignore[arg-type]
+            assert client[0].apply_sync(lambda: 6) == 6
+        forgotten = cluster.run("secure-ipp", "tunnel", "login", route, "--forget")
+        assert forgotten.returncode == 0, forgotten.stderr
+        with pytest.raises(LoginRefused):
+            through(cluster, Login(user, server), backend, timeout=10)  # type: ignore[arg-type]
+
+
+def everything_of_processes() -> str:
+    """Command lines and environments of all that this run has started."""
+    found = []
+    for process in running.our_processes():
+        for name in ("cmdline", "environ"):
+            try:
+                found.append(Path(f"/proc/{process.pid}/{name}").read_bytes().decode("utf-8", "replace"))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    assert found
+    return "".join(found)
 
 
 # --- errors, apart from each other, in time --------------------------------------------------------------
@@ -424,3 +479,31 @@ def _slowly(x: int) -> int:
 
     time.sleep(0.04)
     return x
+
+
+def test_the_example_finds_its_way(cluster: RunningCluster, login: Login) -> None:
+    done = subprocess.run(
+        [sys.executable, str(running.ROOT / "examples/through_ssh.py"), str(cluster.place.client_file), login.route],
+        capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("reached by an SSH tunnel, Curve inside: ") and "pi is about 3.1" in done.stdout
+
+
+def test_the_doctor_tries_the_route_of_a_file(cluster: RunningCluster, login: Login) -> None:
+    file = running.short_directory() / "ada.json"
+    name = f"ada{os.getpid()}"
+    issued = cluster.run("secure-ipp", "keys", "issue", name, "--expires", "1d", "--shared-engines", "--ssh",
+                         login.route, "--out", str(file))
+    assert issued.returncode == 0, issued.stderr
+    found = json.loads(cluster.run("secure-ipp", "doctor", str(file), "--json").stdout)
+    (route,) = [one for one in found["findings"] if one["check"] == "route"]
+    assert route["level"] == "ok" and login.server.fingerprint() in route["text"]
+    login.server.kill()
+    try:
+        found = json.loads(cluster.run("secure-ipp", "doctor", str(file), "--json").stdout)
+        (route,) = [one for one in found["findings"] if one["check"] == "route"]
+        assert route["level"] == "error" and "cannot be reached" in route["text"] and route["advice"]
+    finally:
+        login.server.start()
+        cluster.run("secure-ipp", "keys", "revoke", name)

@@ -17,7 +17,7 @@ def ssh_user() -> User:
 
 @pytest.fixture(scope="session")
 def ssh_server(ssh_user: User) -> Iterator[Server]:
-    """A server that lets `ssh_user` in and forwards; not to be changed, stopped or slowed down."""
-    with Server(authorized=[ssh_user.public_key]) as server:
+    """A server with keys of three kinds that lets `ssh_user` in and forwards; not to be changed, stopped or slowed."""
+    with Server(("ed25519", "ecdsa", "rsa"), authorized=[ssh_user.public_key]) as server:
         ssh_user.knows(server)
         yield server

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from secure_ipp.tunnel import backends
-from secure_ipp.tunnel.interface import Backend, BackendName, Facts, Forward, Order
+from secure_ipp.tunnel.interface import Asker, Backend, BackendName, Facts, Forward, Order
 from secure_ipp.tunnel.route import Route
 from tests import running
 from tests.tunnel.sshd import Reached, User
@@ -124,7 +124,7 @@ class Trial:
         more.setdefault("config", str(user.config))
         return Order(route, forwards, directory, **more)  # type: ignore[arg-type]
 
-    def connect(self, order: Order, asker: Answers | None = None, seconds: float = SECONDS) -> tuple[Backend, Facts]:
+    def connect(self, order: Order, asker: Asker | None = None, seconds: float = SECONDS) -> tuple[Backend, Facts]:
         """A back end that has connected."""
         backend = backends.make(self.name, order, asker or Answers())
         facts = backend.connect(time.monotonic() + seconds)

@@ -106,6 +106,43 @@ def test_one_key_alone_is_asked_for_by_its_kind() -> None:
     assert known.host_key_algorithms("SOMETHING") == ""
 
 
+CIPHERS = "ciphers chacha20-poly1305@openssh.com,aes128-ctr,aes128-gcm@openssh.com,aes256-gcm@openssh.com\n"
+REORDERED = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr"
+
+
+@pytest.mark.parametrize("make", [command.master, command.look])
+def test_of_the_ciphers_that_the_user_allows_the_faster_ones_go_first(make: object) -> None:
+    settings = Settings.parse(CIPHERS)
+    argv = make(plan(settings=settings, has_aes=True, identity="/k"), 5)  # type: ignore[operator]
+    assert value(argv, "Ciphers") == REORDERED
+    slow = make(plan(settings=settings), 5)  # type: ignore[operator]  no instruction for them
+    assert not [text for text in options(slow) if text.startswith("Ciphers=")]
+
+
+@pytest.mark.parametrize("allowed", [
+    "aes256-ctr,chacha20-poly1305@openssh.com,aes128-gcm@openssh.com",  # somebody's own order
+    "chacha20-poly1305@openssh.com,aes128-ctr",  # somebody's own choice
+    "chacha20-poly1305@openssh.com", "",
+])
+def test_no_cipher_is_allowed_and_no_order_undone_that_the_user_has_made(allowed: str) -> None:
+    settings = Settings.parse(f"ciphers {allowed}\n") if allowed else NOTHING
+    argv = command.master(plan(settings=settings, has_aes=True), 5)
+    assert not [text for text in options(argv) if text.startswith("Ciphers=")]
+
+
+def test_a_cipher_that_the_user_has_taken_out_stays_out() -> None:
+    settings = Settings.parse(CIPHERS.replace("aes128-gcm@openssh.com,", ""))
+    argv = command.master(plan(settings=settings, has_aes=True), 5)
+    assert value(argv, "Ciphers") == "aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr"
+
+
+def test_the_ciphers_of_a_hop_are_its_own() -> None:
+    hop = (Route("hop.example.org"), Settings.parse(CIPHERS))
+    line = command.proxy_command(plan(hops=(hop,), has_aes=True), 5)
+    assert f"Ciphers={REORDERED}" in line
+    assert "Ciphers" not in command.proxy_command(plan(hops=(hop,)), 5)
+
+
 def test_passwords_are_allowed_by_name() -> None:
     allowed = command.master(plan(password=True), 5)
     assert not [text for text in options(allowed) if text.startswith(("PasswordAuth", "KbdInter"))]
@@ -185,8 +222,7 @@ def test_hops_nest_and_each_is_strict() -> None:
     for number in reversed(range(4)):
         words = shlex.split(unpercent(value(argv, "ProxyCommand"), h="target", p="22"))
         assert value(argv, "ProxyUseFdpass") == "no"
-        assert words[0] == "env" and words[1] == "SSH_ASKPASS=/run/user/1000/t/askpass-hop"
-        assert words[2:8] == [*WARD, "0", "/usr/bin/ssh"]
+        assert words[:6] == [*WARD, "0", "/usr/bin/ssh"]
         assert words[words.index("-F") + 1] == "/home/o'brien/100% mine"
         assert words[words.index("-E") + 1] == f"/run/user/1000/t/hop{number}.log"
         assert words[-8:] == ["-l", "u", "-p", str(2200 + number), "-W", "[target]:22", "--", f"hop{number}"]

@@ -25,6 +25,7 @@ from secure_ipp.tunnel.openssh import OpenSsh
 from secure_ipp.tunnel.route import Route
 from tests import running
 from tests.tunnel import sshd
+from tests.tunnel.faults import Faulty, silent
 from tests.tunnel.sshd import Server, User
 
 pytestmark = [
@@ -62,13 +63,14 @@ def _ssh_processes() -> list[str]:
     return found
 
 
-def order(user: User, server: Server | None, *, host: str = "", path: str = "", **more: object) -> Order:
+def order(user: User | None, server: Server | None, *, host: str = "", path: str = "", **more: object) -> Order:
     """An order for one forward, to the server itself where no path is said."""
     directory = running.short_directory()
     port = server.port if server else 1
     route = Route(host) if host or server is None else Route(server.host, "", server.port)
     forward = Forward(directory / "door", path=path) if path else Forward(directory / "door", "127.0.0.1", port)
-    more.setdefault("config", str(user.config))
+    if user is not None:
+        more.setdefault("config", str(user.config))
     return Order(route, (forward,), directory, **more)  # type: ignore[arg-type]
 
 
@@ -212,22 +214,6 @@ def test_hops_lead_on_as_in_the_configuration(chain: tuple[Server, Server], ssh_
         assert running.gone([one.pid for one in hops])
 
 
-def test_a_key_of_a_host_that_the_users_own_proxy_command_asks_about_is_not_accepted(
-    chain: tuple[Server, Server], ssh_server: Server, ssh_user: User
-) -> None:
-    """Its ssh asks by the same means; the user's word is about the host at the end."""
-    user = newcomer(ssh_user)
-    proxy = f"ProxyCommand ssh -F {user.config} -W %h:%p first"
-    user.configure(user.alias("first", ssh_server) + user.alias("second", chain[0], proxy), identity=ssh_user.identity)
-    for more in ({"accept_new": True}, {"fingerprints": (ssh_server.fingerprint(),)}):
-        said = refused(order(user, None, host="second", **more), HostKeyUnknown)
-        assert ssh_server.fingerprint() not in str(said)
-    assert user.known_hosts.read_text() == ""
-    user.knows(ssh_server)
-    with up(order(user, None, host="second", accept_new=True)) as (_, facts):
-        assert (facts.host_key, facts.known_by) == (chain[0].fingerprint(), "accepted")
-
-
 def test_a_hop_is_told_apart(chain: tuple[Server, Server], ssh_server: Server, ssh_user: User) -> None:
     user = newcomer(ssh_user)
     names = _names(user, ssh_server, chain[0])
@@ -250,6 +236,38 @@ def test_a_hop_is_told_apart(chain: tuple[Server, Server], ssh_server: Server, s
 def test_hops_in_a_circle(ssh_user: User) -> None:
     user = newcomer(ssh_user, "Host a\nProxyJump b\nHost b\nProxyJump c\nHost c\nProxyJump a")
     assert "jump hosts" in str(refused(order(user, None, host="a"), NoSsh))
+
+
+def test_a_question_on_the_way_is_not_the_hosts(chain: tuple[Server, Server], ssh_server: Server,
+                                                ssh_user: User) -> None:
+    """S23: the user's own ProxyCommand runs an ssh of its own, which asks about its own host's key."""
+    user, way = newcomer(ssh_user), newcomer(ssh_user)
+    way.configure(f"Host *\nUserKnownHostsFile {user.known_hosts}\n" + way.alias("first", ssh_server),
+                  identity=ssh_user.identity)
+    command = f"ssh -F {way.config} -W %h:%p first"
+    user.configure(user.alias("second", chain[0], f"ProxyCommand {command}"), identity=ssh_user.identity)
+    for more in ({"accept_new": True}, {"fingerprints": (ssh_server.fingerprint(), chain[0].fingerprint())}):
+        assert "a host on the way" in str(refused(order(user, None, host="second", **more), HostKeyUnknown))
+        assert user.known_hosts.read_text() == ""
+    user.knows(ssh_server)
+    with up(order(user, None, host="second", fingerprints=(chain[0].fingerprint(),))) as (_, facts):
+        assert (facts.host_key, facts.known_by) == (chain[0].fingerprint(), "file")
+
+
+def test_what_a_hop_asks_is_said_to_be_asked_on_the_way(chain: tuple[Server, Server], ssh_server: Server,
+                                                        ssh_user: User) -> None:
+    """A stored password answers the host's own prompt, so none of a hop's may look like it."""
+    sealed = User(passphrase=PASSPHRASE)
+    ssh_server.authorize(sealed.public_key)
+    user = newcomer(ssh_user)
+    names = _names(user, ssh_server, chain[0])
+    user.configure(f"Host first\nIdentityFile {sealed.identity}\n{names}", identity="none")
+    user.knows(ssh_server)
+    user.knows(chain[0])
+    asker = Knows(PASSPHRASE)
+    with up(order(user, None, host="second", identity=str(ssh_user.identity)), asker):
+        assert len(asker.asked) == 1
+        assert str(sealed.identity) in asker.asked[0] and asker.asked[0].startswith("(on the way to second) ")
 
 
 # --- host keys ---
@@ -357,6 +375,33 @@ def test_a_wrong_passphrase_and_none(ssh_server: Server) -> None:
         assert len(asker.asked) == 1
 
 
+def test_a_password_is_for_a_host_that_is_known_here() -> None:
+    """S23: it is not sent to one that the connection file alone vouches for, nor unless it was allowed."""
+    user = User()
+    with Faulty("opensesame") as server:
+        one = {"password": True, "config": str(user.config)}
+        asker = Knows("opensesame")
+        refused(_order_for(server, fingerprints=(server.fingerprint(),), **one), LoginRefused, asker)
+        assert asker.asked == [] and server.passwords == [] and server.users != []
+        user.knows(server)  # type: ignore[arg-type]
+        refused(_order_for(server, config=str(user.config)), LoginRefused, asker)
+        assert asker.asked == []
+        with up(_order_for(server, **one), asker):
+            assert server.passwords == ["opensesame"]
+            assert f"@{server.host}" in asker.asked[0] and "assword:" in asker.asked[0]
+            assert not [text for text in _everything_public() if "opensesame" in text]
+        # by the name that the user has for it; once by each of the two ways in which this server takes it
+        user.configure(user.alias("gate", server))
+        wrong = Knows("wrong")
+        refused(order(user, None, host="gate", password=True), LoginRefused, wrong)
+        assert wrong.asked == [f"({user.name}@gate) Password:", f"{user.name}@gate's password: "]
+        assert server.passwords[1:] == ["wrong", "wrong"]
+
+
+def _order_for(server: Faulty, **more: object) -> Order:
+    return order(None, server, **more)  # type: ignore[arg-type]
+
+
 def test_a_question_that_nobody_answers_does_not_outlast_the_time(ssh_server: Server) -> None:
     user = User(passphrase=PASSPHRASE)
     user.knows(ssh_server)
@@ -431,6 +476,31 @@ def test_an_interrupt_leaves_nothing(ssh_server: Server, ssh_user: User, step: s
     assert list(one.directory.iterdir()) == []
 
 
+def test_a_close_ends_a_connect_under_way(ssh_user: User) -> None:
+    with silent() as port:
+        one = Order(Route("127.0.0.1", "", port), (Forward(running.short_directory() / "door", "127.0.0.1", 1),),
+                    running.short_directory(), config=str(ssh_user.config))
+        backend = OpenSsh(one, Knows())
+        failed: list[BaseException] = []
+
+        def connect() -> None:
+            try:
+                backend.connect(time.monotonic() + 20)
+            except NoRoute as error:
+                failed.append(error)
+
+        connecting = threading.Thread(target=connect)
+        connecting.start()
+        running.wait_until(_ssh_processes, 10, "ssh")
+        backend.close()
+        connecting.join(5)
+        assert len(failed) == 1 and not connecting.is_alive()
+        assert list(one.directory.iterdir()) == []
+        assert backend.lost(0) and type(refused(one, NoRoute, seconds=0.2)) is NoRoute
+        with pytest.raises(NoRoute):
+            backend.connect(time.monotonic() + 20)
+
+
 def test_a_directory_whose_sockets_would_be_too_long(ssh_server: Server, ssh_user: User) -> None:
     directory = running.short_directory() / ("x" * limits.SSH_PATH_BYTES)
     directory.mkdir(mode=0o700)
@@ -449,3 +519,19 @@ def test_no_post_quantum_exchange_here(ssh_server: Server, ssh_user: User, monke
     old.chmod(0o700)
     monkeypatch.setattr(openssh.shutil, "which", lambda name: str(old))
     refused(order(ssh_user, ssh_server, post_quantum=True), NotPostQuantum)
+
+
+# --- how fast ---
+
+
+@pytest.mark.parametrize("ciphers", ["", "Ciphers aes256-ctr,aes128-gcm@openssh.com"])
+def test_the_faster_cipher_is_used_unless_the_user_has_put_them_in_order(
+    ssh_server: Server, ssh_user: User, monkeypatch: pytest.MonkeyPatch, ciphers: str
+) -> None:
+    monkeypatch.setattr(openssh, "has_aes", lambda: True)
+    user = newcomer(ssh_user, ciphers)
+    user.knows(ssh_server)
+    before = ssh_server.log().count("cipher:")
+    with up(order(user, ssh_server)):
+        said = ssh_server.log().split("cipher:")[before + 1].split()[0]
+    assert said == ("aes256-ctr" if ciphers else "aes128-gcm@openssh.com")

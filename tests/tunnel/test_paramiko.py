@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,9 @@ from paramiko.message import Message
 from paramiko.packet import Packetizer
 
 from secure_ipp import limits
-from secure_ipp.errors import EnvironmentProblem
-from secure_ipp.tunnel import forwarder, paramiko_identity
-from secure_ipp.tunnel.failures import HostKeyChanged, LoginRefused, NoRoute
+from secure_ipp.errors import EnvironmentProblem, SecureIppError
+from secure_ipp.tunnel import backends, forwarder, paramiko_identity
+from secure_ipp.tunnel.failures import HostKeyChanged, LoginRefused, NoRoute, NotPostQuantum
 from secure_ipp.tunnel.paramiko_session import ForwardChannel, Session
 from secure_ipp.tunnel.paramiko_stream import Stream
 from tests import running
@@ -72,6 +74,25 @@ def test_no_password_without_the_order(trial: Trial) -> None:
         with pytest.raises(LoginRefused):
             trial.connect(trial.order(user, server), asker)
         assert asker.asked == [] and server.passwords == []
+
+
+def test_a_user_who_does_not_answer_is_not_waited_for(trial: Trial, ssh_server: Server) -> None:
+    user = User(passphrase="a long passphrase")
+    user.knows(ssh_server)
+    answered = threading.Event()
+
+    class Asleep:
+        def ask(self, prompt: str) -> str | None:
+            answered.wait(20)
+            return None
+
+    begun = time.monotonic()
+    try:
+        with pytest.raises(LoginRefused, match="in time"):
+            trial.connect(trial.order(user, ssh_server), Asleep(), seconds=1)
+        assert time.monotonic() - begun < 3
+    finally:
+        answered.set()
 
 
 # --- keys ---
@@ -160,16 +181,14 @@ def test_a_key_that_is_not_there_or_no_key(trial: Trial, ssh_server: Server, ssh
 # --- host keys ---
 
 
-def test_the_kind_of_key_that_the_file_vouches_for_is_found(trial: Trial, ssh_user: User) -> None:
-    with Server(("ed25519", "ecdsa", "rsa"), authorized=[ssh_user.public_key]) as server:
-        user = User()
-        user.configure(identity=ssh_user.identity)
-        for kind in server.kinds:
-            facts = trial.connect(trial.order(user, server, fingerprints=(server.fingerprint(kind),)))[1]
-            assert (facts.host_key, facts.known_by) == (server.fingerprint(kind), "file")
-        with pytest.raises(HostKeyChanged):
-            trial.connect(trial.order(user, server, fingerprints=(sshd.fingerprint(user.public_key),)))
-        trial.end()
+def test_the_kind_of_key_that_the_file_vouches_for_is_found(trial: Trial, ssh_server: Server, ssh_user: User) -> None:
+    user = User()
+    user.configure(identity=ssh_user.identity)
+    for kind in ssh_server.kinds:
+        facts = trial.connect(trial.order(user, ssh_server, fingerprints=(ssh_server.fingerprint(kind),)))[1]
+        assert (facts.host_key, facts.known_by) == (ssh_server.fingerprint(kind), "file")
+    with pytest.raises(HostKeyChanged):
+        trial.connect(trial.order(user, ssh_server, fingerprints=(sshd.fingerprint(user.public_key),)))
 
 
 def test_known_hosts_that_cannot_be_read_are_not_taken_for_empty(trial: Trial, ssh_server: Server) -> None:
@@ -258,6 +277,14 @@ def test_a_post_quantum_exchange(trial: Trial) -> None:
         trial.end()
 
 
+def test_a_paramiko_without_post_quantum_exchanges_says_so(trial: Trial, ssh_server: Server, ssh_user: User,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "can_be_post_quantum", False)
+    with pytest.raises(NotPostQuantum, match="this paramiko") as caught:
+        trial.connect(trial.order(ssh_user, ssh_server, post_quantum=True))
+    assert "openssh" in caught.value.advice
+
+
 def test_what_cheating_servers_send_ends_the_connection(trial: Trial) -> None:
     """More than the window, answers that nobody asked for, text that is none: an end, and not a thread that hangs."""
     data = Message()
@@ -306,14 +333,24 @@ def test_a_packet_has_a_bound() -> None:
             stream.readline(0.5)
 
 
-def test_new_keys_under_way(trial: Trial, ssh_server: Server, ssh_user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ours", [True, False])
+def test_new_keys_under_way(trial: Trial, ssh_user: User, monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
     """Keys are exchanged anew in mid-transfer, while connections come and go, and nothing is lost."""
-    monkeypatch.setattr(Packetizer, "REKEY_BYTES", 1 << 20)
+    if ours:
+        monkeypatch.setattr(Packetizer, "REKEY_BYTES", 4 << 20)
+    with Server(authorized=[ssh_user.public_key], lines=[] if ours else ["RekeyLimit 4M"]) as server:
+        user = User()
+        user.configure(identity=ssh_user.identity)
+        user.knows(server)
+        _much_under_new_keys(trial, server, user, monkeypatch)
+
+
+def _much_under_new_keys(trial: Trial, server: Server, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[bytes] = []
     judge = Session._verify_key
     monkeypatch.setattr(Session, "_verify_key", lambda self, key, sig: (judge(self, key, sig), judged.append(key)))
     target = Target()
-    order = trial.order(ssh_user, ssh_server, target)
+    order = trial.order(user, server, target)
     backend, _ = trial.connect(order)
     local = order.forwards[0].local
     much = random.Random(3).randbytes(16 << 20)
@@ -370,8 +407,9 @@ def test_silence_is_noticed_and_a_quiet_tunnel_stands(trial: Trial, ssh_user: Us
         order = trial.order(user, server, target)
         backend, _ = trial.connect(order)
         assert backend.lost(1.5) == ""  # nothing passes, and the server answers
-        with ends.through(target, order.forwards[0].local) as (near, _):
+        with ends.through(target, order.forwards[0].local) as (near, far):
             near.sendall(b"x")
+            assert far.recv(1) == b"x"
             sessions = server.sessions()
             for one in sessions:
                 one.send_signal(signal.SIGSTOP)
@@ -459,6 +497,9 @@ def test_a_local_end_that_cannot_be_made(trial: Trial, ssh_server: Server, ssh_u
     with pytest.raises(EnvironmentProblem):
         trial.connect(order)
     assert ends.sockets_in(order.directory) == []
+    for gone in (order.directory / "not" / "there", order.directory / ("x" * 120)):
+        with pytest.raises(EnvironmentProblem):
+            trial.connect(replace(order, forwards=(replace(order.forwards[0], local=gone),)))
     target.close()
 
 
@@ -492,3 +533,59 @@ def test_sshtunnel_is_what_listens() -> None:
     import sshtunnel
 
     assert issubclass(forwarder.Forwarder, sshtunnel.SSHTunnelForwarder)
+
+
+@pytest.mark.parametrize("stuck", ["silent", "asking"])
+def test_close_ends_a_connect_under_way(trial: Trial, ssh_server: Server, stuck: str) -> None:
+    user = User(passphrase="a long passphrase")
+    user.knows(ssh_server)
+    waiting, answered = threading.Event(), threading.Event()
+
+    class Asleep:
+        def ask(self, prompt: str) -> str | None:
+            waiting.set()
+            answered.wait(20)
+            return None
+
+    with faults.silent(b"SSH-2.0-x\r\n") as port:
+        order = trial.order(user, ssh_server)
+        if stuck == "silent":
+            order = replace(order, route=replace(order.route, port=port))
+        backend = backends.make("paramiko", order, Asleep())
+        ended: list[type[BaseException]] = []
+
+        def connect() -> None:
+            try:
+                backend.connect(time.monotonic() + 20)
+            except SecureIppError as error:
+                ended.append(type(error))
+
+        connecting = ends.in_thread(connect)
+        if stuck == "asking":
+            assert waiting.wait(10)
+        else:
+            running.wait_until(lambda: any(one.name.startswith("Thread-") for one in threading.enumerate()), 5)
+        backend.close()
+        connecting.join(5)
+        assert not connecting.is_alive() and len(ended) == 1
+        with pytest.raises(NoRoute):
+            backend.connect(time.monotonic() + 5)
+        answered.set()
+
+
+def test_a_host_on_the_way_is_asked_for_by_another_name(trial: Trial, ssh_server: Server, ssh_user: User) -> None:
+    """S23: what is stored for the last host answers no question of another one's."""
+    with faults.Faulty("a password") as first:
+        user = User()
+        user.knows(first)
+        user.knows(ssh_server)
+        user.configure(user.alias("hop", first) + user.alias("last", ssh_server, "ProxyJump hop"))
+        asker = Answers()
+        with pytest.raises(LoginRefused):
+            trial.connect(trial.order(user, None, host="last", password=True), asker)
+        assert asker.asked == [f"the host on the way {user.name}@127.0.0.1:{first.port}'s password: "]
+        asker = Answers()
+        user.configure(user.alias("last", first))
+        with pytest.raises(LoginRefused):
+            trial.connect(trial.order(user, None, host="last", password=True), asker)
+        assert asker.asked == [f"{user.name}@last's password: "]

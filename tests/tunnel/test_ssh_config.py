@@ -6,6 +6,8 @@ import getpass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from secure_ipp.errors import UsageError
 from secure_ipp.tunnel import ssh_config
@@ -84,3 +86,21 @@ def test_included_files_count_where_they_stand(tmp_path: Path, monkeypatch: pyte
     assert (one.user, one.port) == ("anna", 7)
     with pytest.raises(NoSsh, match="includes"):
         _hops(tmp_path, "Host x\n Include d/*\n")
+
+
+WORDS = [
+    "Host", "Match", "host", "user", "all", "exec", "!exec", "final", "canonical", "login", "*", "!login", "Port", "22",
+    "-1", "x", "ProxyJump", "a,b", "none", "@", "u@h:1", "[::1]:2", "ProxyCommand", "IdentityFile", "%d/%h%%", "~",
+    "UserKnownHostsFile", "\"", "'", "=", "CanonicalizeHostname", "yes", "CanonicalDomains", "HostName", "%h", "User",
+    "IdentityAgent", "$X", "HostKeyAlias", "Include", "/nowhere/*", "\\", "#", "\x00", "ä", "LocalForward",
+]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join), max_size=8).map("\n".join))
+def test_any_configuration_is_followed_or_refused(tmp_path: Path, text: str) -> None:
+    try:
+        found = _hops(tmp_path, text.replace("yes", "always") if "Canonicalize" in text else text)
+    except (UsageError, NoSsh):
+        return
+    assert found and all(0 < hop.port < 65536 and hop.host and hop.name for hop in found)

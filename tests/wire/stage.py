@@ -11,6 +11,8 @@ import zmq
 
 from secure_ipp import limits
 from secure_ipp.access.gate import Gate
+from secure_ipp.access.proof_checks import ProofDesk
+from secure_ipp.access.proof_file import ProofFile
 from secure_ipp.access.table import Admission, TableBuilder
 from secure_ipp.keys.curve import KeyPair
 from secure_ipp.wire import messages, sockets
@@ -21,6 +23,7 @@ from secure_ipp.wire.loop import Loop
 
 PATIENT = 10.0  # seconds that a test waits for what must come, on a busy machine too
 ANYWHERE = "tcp://127.0.0.1:*"
+CLUSTER_ID = "c" * 22
 
 
 class Record:
@@ -97,8 +100,9 @@ class DoorSide:
     """A door with its gate.  Answers `Ask` with an `Answer` of the same body and sends every `Chunk` back."""
 
     def __init__(
-        self, guests=(), *, domain="client", receives=None, endpoint=ANYWHERE, server=None, gate=True,
+        self, guests=(), *, domain="client", receives=None, endpoint=ANYWHERE, server=None, gate=True, proofs_file=None,
     ):
+        """With a `proofs_file` it is a Unix socket that takes proofs (S25), beside that file unless told otherwise."""
         self.record = Record()
         self.server = server or KeyPair.generate()
         self.sessions = []
@@ -106,18 +110,24 @@ class DoorSide:
         self.refuse = None
         self._thread = LoopThread()
         self.loop = self._thread.loop
-        self.gate = Gate(lambda event: self.record.add("gate", event.status), stale_after=float("inf"))
+        self.desk = self.memory = None
+        if proofs_file is not None:
+            endpoint = f"ipc://{proofs_file.parent / 'door'}" if endpoint == ANYWHERE else endpoint
+            self.memory = ProofFile(proofs_file, CLUSTER_ID)
+            self.memory.open(time.time())
+            self.desk = ProofDesk(self.server, CLUSTER_ID, frozenset({domain}), self.memory)
+        self.gate = Gate(self._decided, stale_after=float("inf"), proofs=self.desk)
         self.admit(*guests)
         if gate:
             self.gate.run_in_thread(sockets.zap_socket(self.loop.context))
         self.door = Door(
             self.loop, gate=self.gate if gate else AlwaysAlive(), domain=domain, endpoints=[endpoint],
             keys=self.server, cluster="test", receives=receives or {"client": messages.FromClient}, handler=self,
-            incarnation=new_incarnation(),
+            incarnation=new_incarnation(), by_proof=self.desk is not None,
         )
         self.socket = self.door._socket
         self.endpoint = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        self.port = int(self.endpoint.rpartition(":")[2])
+        self.port = int(self.endpoint.rpartition(":")[2]) if self.endpoint.startswith("tcp") else None
         self.call = self._thread.call
 
     def start(self):
@@ -130,6 +140,10 @@ class DoorSide:
         for domain, key, user, role in guests:
             table.add(domain, key.raw, Admission(user, role, "label-of-" + user))
         self.gate.replace(table.build())
+
+    def _decided(self, event):
+        self.record.add("gate", event.status)
+        self.record.add("decided", event)
 
     def on_open(self, session):
         if self.refuse is not None:
@@ -175,6 +189,8 @@ class DoorSide:
         else:
             self.door.close()
         self.gate.stop()
+        if self.memory is not None:
+            self.memory.close()
         self.loop.close()
         assert self._thread.error is None, f"the door's process would have ended: {self._thread.error!r}"
 
@@ -191,7 +207,7 @@ class Peer:
 
     def __init__(
         self, doors, server_key, keys, *, role="client", receives=messages.ToClient, first_patience=PATIENT,
-        patience=PATIENT,
+        patience=PATIENT, proves=None,
     ):
         self.record = Record()
         self.payload = Record()
@@ -201,7 +217,7 @@ class Peer:
         self.call = self._thread.call
         self.connection = Connection(
             self.loop, doors=doors, server_key=server_key, keys=keys, role=role, receives=receives, handler=self,
-            first_patience=first_patience, patience=patience,
+            first_patience=first_patience, patience=patience, proves=proves,
         )
 
     def start(self):
