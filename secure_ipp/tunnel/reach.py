@@ -79,6 +79,8 @@ def spec_of(capability: Capability, way: Way, wishes: Wishes) -> Spec:
     if identity and not Path(identity).is_file():
         raise UsageError(f"there is no private key {identity}", "name the file of your ssh key")
     config = os.environ.get(CONFIG_VARIABLE, "")
+    if config not in ("", "none"):
+        config = str(Path(config).expanduser().absolute())  # the keeper is in another directory
     of_file = not wishes.route or wishes.route == capability.ssh
     return Spec(
         route=wishes.route or capability.ssh, doors=list(way.doors), backend=backends.choose(wishes.backend),
