@@ -23,14 +23,15 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="three minutes: four peers, less of everything")
     parser.add_argument("--peer", action="append", choices=[*PEERS], help="only these")
     parser.add_argument("--figure", action="append", choices=FIGURES, help="only these")
-    parser.add_argument("--repetitions", type=int, default=0)
+    parser.add_argument("--repetitions", type=int, default=0, help="of every figure")
+    parser.add_argument("--at-most", type=int, default=0, help="repetitions of those figures that would have more")
     parser.add_argument("--out", type=Path, default=PLACE / "results.md")
     arguments = parser.parse_args()
     session.mark_this_run()
     wanted = arguments.peer or [peer for peer, entry in PEERS.items() if entry.quick or not arguments.quick]
     figures = [load(name) for name in arguments.figure or FIGURES]
     with Run(wanted, arguments.quick) as run:
-        run.figures(figures, arguments.repetitions)
+        run.figures(figures, arguments.repetitions, arguments.at_most)
     report.write(arguments.out, arguments.quick, figures, run.results, run.peers)
     arguments.out.with_suffix(".json").write_text(json.dumps(run.results.values))
     try:

@@ -98,18 +98,19 @@ class Run:
             shutil.rmtree(self._log.parent, ignore_errors=True)
         self.results.seconds = time.monotonic() - self._begun
 
-    def figures(self, figures: Sequence[Figure], repetitions: int = 0) -> None:
+    def figures(self, figures: Sequence[Figure], repetitions: int = 0, most: int = 0) -> None:
         """Measure them one after the other; Ctrl-C ends it, and keeps what there is."""
         try:
             for figure in figures:
-                self.figure(figure, repetitions)
+                self.figure(figure, repetitions, most)
         except KeyboardInterrupt:
             self.results.interrupted = True
             print("interrupted: what was measured is kept", file=sys.stderr)
 
-    def figure(self, figure: Figure, repetitions: int = 0) -> None:
+    def figure(self, figure: Figure, repetitions: int = 0, most: int = 0) -> None:
         """Measure it on all peers, in turn."""
         times = repetitions or (figure.quick_repetitions if self._quick else figure.repetitions)
+        times = min(times, most) if most else times
         given_up: set[str] = set()
         for turn in range(times):
             for peer in self.peers:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from secure_ipp import limits
 from secure_ipp.errors import ProtocolError, UsageError
-from secure_ipp.payload.memory import writable_memory
+from secure_ipp.payload.memory import memory_to_fill
 from secure_ipp.payload.objects import Buffer
 
 
@@ -116,7 +116,7 @@ class Assembly:
         """The buffer that the next byte belongs to."""
         while True:
             if len(self._buffers) <= self._index:
-                self._buffers.append(writable_memory(self._sizes[self._index]))
+                self._buffers.append(memory_to_fill(self._sizes[self._index]))
             target = self._buffers[self._index]
             if self._at < target.nbytes:
                 return target
@@ -132,5 +132,5 @@ class Assembly:
         if not self.complete:
             raise ProtocolError(f"a body ended after {self.received} of {self.total} bytes")
         while len(self._buffers) < len(self._sizes):
-            self._buffers.append(writable_memory(self._sizes[len(self._buffers)]))
+            self._buffers.append(memory_to_fill(self._sizes[len(self._buffers)]))
         return list(self._buffers)
