@@ -69,7 +69,7 @@ TUNNEL_RETRY_FIRST_SECONDS = 0.25  # first wait before a lost tunnel is opened a
 TUNNEL_RETRY_MAX_SECONDS = 5.0  # longest; well below AGENT_PATIENCE_SECONDS
 TUNNEL_FORWARDS = 8  # addresses of one door that a tunnel forwards to
 TUNNEL_USERS = 1024  # clients and agents of one user that share a tunnel
-TUNNEL_LINE_BYTES = 64 * KIB  # one message between a tunnel's keeper and its users
+TUNNEL_LINE_BYTES = 256 * KIB  # one message between a tunnel's keeper and its users: it may list all of them
 
 # --- messages --------------------------------------------------------------------------------------
 INLINE_BYTES = 128 * KIB  # a body up to this travels inside its message and may be held by the scheduler

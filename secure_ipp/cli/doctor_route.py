@@ -22,7 +22,7 @@ def route_finding(found: Capability) -> Finding:
             found, Wishes(transport="ssh", interactive=False, who="doctor"), keys, ROUTE_SECONDS, None
         )
         try:
-            check_door(found, reached, keys)
+            check_door(found, reached, keys, ROUTE_SECONDS)
             state = reached.lease.state if reached.lease is not None else None
         finally:
             reached.release()

@@ -104,7 +104,7 @@ def open_(file: Path, as_json: bool, yes: bool, timeout: float, **way: Any) -> N
     lease = reached.lease
     assert lease is not None
     try:
-        check_door(capability, reached, keys)
+        check_door(capability, reached, keys, timeout)
         lease.hold(held=True)
     finally:
         lease.release()
@@ -182,7 +182,7 @@ def close(which: str | None, every: bool, now: bool, as_json: bool) -> None:
 
 
 def _meant(which: str, found: dict[str, State]) -> list[str]:
-    """Names of the tunnels that a file's cluster has, or this one."""
+    """Names of the tunnels that a file's cluster has, by the file's own route if there is one by that; or this one."""
     if which in found:
         return [which]
     path = Path(which).expanduser()
@@ -190,8 +190,10 @@ def _meant(which: str, found: dict[str, State]) -> list[str]:
         raise UsageError(f"{which!r} is neither a tunnel nor a file", "secure-ipp tunnel list shows what is open")
     from secure_ipp.keys.capability import read_capability
 
-    doors = set(read_capability(path, now=0.0).door)
-    return [name for name, state in found.items() if state.spec is not None and doors & set(state.spec.doors)]
+    file = read_capability(path, now=0.0)
+    specs = {name: state.spec for name, state in found.items() if state.spec is not None}
+    there = [name for name, one in specs.items() if one.cluster == file.cluster and set(file.door) & set(one.doors)]
+    return [name for name in there if specs[name].route == file.ssh] or there
 
 
 @tunnel.command("login", epilog=EXIT_CODES_HELP)

@@ -110,12 +110,13 @@ class Client(Controls):
                 capability, self.session.doors.keys, float(timeout), transport=transport, sshserver=sshserver,
                 sshkey=sshkey, password=secret, paramiko=paramiko, require_post_quantum=require_post_quantum,
             )
-        except BaseException:
+            if reached is not None:
+                self.way = reached.said
+            welcome = self.session.start(left, reached)
+        except BaseException:  # Ctrl-C, too: a traceback that is kept would keep the session
             self.session.close(0.0)
             raise
-        if reached is not None:
-            self.way = reached.said
-        warn_of_python(self.session.start(left, reached))
+        warn_of_python(welcome)
         warn_of_end(self.session.ends_soon)
 
     def __repr__(self) -> str:

@@ -54,10 +54,14 @@ def reach_door(
     )
     began = time.monotonic()
     reached = reach(capability, wishes, server_keys, timeout, _confirm if somebody_there() else None)
-    said = f"cluster {capability.cluster!r} is reached {line(reached.said)}"
-    log.info("%s", said)
-    if reached.lease is not None and (is_interactive() or sys.stderr.isatty()):
-        print(said, file=sys.stderr)
+    try:
+        said = f"cluster {capability.cluster!r} is reached {line(reached.said)}"
+        log.info("%s", said)
+        if reached.lease is not None and (is_interactive() or sys.stderr.isatty()):
+            print(said, file=sys.stderr)
+    except BaseException:
+        reached.release()
+        raise
     return reached, max(min(1.0, timeout), timeout - (time.monotonic() - began))
 
 

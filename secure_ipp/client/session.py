@@ -177,6 +177,8 @@ class Session:
         thread = self._thread
         if thread is None:
             self._loop.close()
+            if self._reached is not None:
+                self._reached.release()
             return
         if threading.current_thread() is not thread:
             if thread.is_alive():

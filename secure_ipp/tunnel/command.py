@@ -149,6 +149,7 @@ def proxy_command(plan: Plan, seconds: float) -> str:
     command = ""
     for number, (hop, settings) in enumerate(plan.hops):
         options = [*_ALONE, "StrictHostKeyChecking=yes", *_strict(plan, settings, seconds, plan.password)]
+        options += _exchanges(plan)
         if command:
             options += [f"ProxyCommand={command}", "ProxyUseFdpass=no"]
         words = [
@@ -179,9 +180,11 @@ def _host(plan: Plan, seconds: float, password: bool) -> list[str]:
     proxy = proxy_command(plan, seconds)
     if proxy:
         options += [f"ProxyCommand={proxy}", "ProxyUseFdpass=no"]
-    if plan.exchanges:
-        options.append(f"KexAlgorithms={','.join(plan.exchanges)}")
-    return options
+    return options + _exchanges(plan)
+
+
+def _exchanges(plan: Plan) -> list[str]:
+    return [f"KexAlgorithms={','.join(plan.exchanges)}"] if plan.exchanges else []
 
 
 def _strict(plan: Plan, settings: Settings, seconds: float, password: bool) -> list[str]:

@@ -18,10 +18,12 @@ _POLL_SECONDS = 0.05
 
 
 def check_door(
-    capability: Capability, reached: Reached, server_keys: Sequence[CurvePublicKey],
-    seconds: float = limits.SELF_TEST_TIMEOUT_SECONDS,
+    capability: Capability, reached: Reached, server_keys: Sequence[CurvePublicKey], seconds: float,
 ) -> None:
     """Return if one of the door's addresses admits the file's key.
+
+    Args:
+        seconds: for all addresses and keys together.
 
     Raises:
         Refused: the door is there and refuses the key.
@@ -29,9 +31,10 @@ def check_door(
         DoorSilent: it does, and nobody answers.
     """
     proves, refused = reached.prover(capability), set()
+    each = min(limits.SELF_TEST_TIMEOUT_SECONDS, seconds / (len(server_keys) * len(reached.doors)))
     for key in server_keys:
         for door in reached.doors:
-            verdict = try_door(door, key, capability.keys, seconds, proves=proves)
+            verdict = try_door(door, key, capability.keys, each, proves=proves)
             if verdict == "admitted":
                 return
             if verdict == "refused":

@@ -153,6 +153,7 @@ class Vouchers:
         fingerprints: that the connection file vouches for.
         pinned: the only one that may be, if not empty.
         accept_new: an unknown key is accepted.
+        on_the_way: it is a jump host, for whose key nothing else can speak.
     """
 
     host: str
@@ -162,6 +163,7 @@ class Vouchers:
     fingerprints: tuple[str, ...] = ()
     pinned: str = ""
     accept_new: bool = False
+    on_the_way: bool = False
 
     @property
     def by_file_alone(self) -> bool:
@@ -209,7 +211,7 @@ class Vouchers:
         if self.plain_name and any(line.blob == blob for line in self._known(self.plain_name)):
             return "known_hosts"
         if found in self.fingerprints:
-            return "file"
+            return "accepted" if self.accept_new else "file"
         if self.fingerprints:
             raise HostKeyChanged(
                 f"the key of {host} is {found}, and the connection file vouches for {', '.join(self.fingerprints)}; "
@@ -218,9 +220,11 @@ class Vouchers:
         if self.accept_new:
             return "accepted"
         authority = any(self._marked("@cert-authority"))
+        accept = "secure-ipp tunnel open FILE --accept-new"
+        if self.on_the_way:
+            accept = "log in there once by hand, with ssh"
         raise HostKeyUnknown(
             f"the key of {host} is not known here: {found}"
             + (" (certificate authorities in known_hosts count with the ssh program only)" if authority else ""),
-            "compare the fingerprint with what the host's administrator says, then: "
-            "secure-ipp tunnel open FILE --accept-new",
+            f"compare the fingerprint with what the host's administrator says, then: {accept}",
         )

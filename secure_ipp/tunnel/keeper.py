@@ -34,6 +34,8 @@ from secure_ipp.tunnel.upkeep import Upkeep
 
 _log = logging.getLogger("secure_ipp.tunnel")
 _STOP_SECONDS = 10.0
+_GIVE_UP_SECONDS = 1.0  # a login that has not come about ends with this process at the latest
+_SHORT_SECONDS = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -120,11 +122,12 @@ class Keeper:
 
     def _end(self) -> None:
         """The login first; then the socket, so that nobody finds a keeper that is about to go."""
+        seconds = _STOP_SECONDS if self._state.condition == "up" else _GIVE_UP_SECONDS
         if self._state.condition != "failed":
             self._state = msgspec.structs.replace(self._state, condition="closing", reason="the tunnel was closed")
             self._tell_all()
-        if not self._upkeep.stop(_STOP_SECONDS):
-            _log.error("the login did not end in time; it ends with this process")
+        if not self._upkeep.stop(seconds):
+            _log.warning("the login did not end in time; it ends with this process")
         try:
             with Lock(self._directory.with_suffix(".lock"), wait=_STOP_SECONDS):
                 places.remove(self._directory)
@@ -158,6 +161,10 @@ class Keeper:
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
+            return
+        except OSError as error:
+            _log.warning("somebody cannot be let in: %s", error.strerror)
+            time.sleep(_SHORT_SECONDS)  # of descriptors, say: it would be tried again at once
             return
         connection.settimeout(1.0)  # a user that does not read is no user
         if len(self._peers) >= limits.TUNNEL_USERS:
@@ -220,6 +227,7 @@ class Keeper:
 def main() -> int:
     """Read what to do, listen, and go on in the background."""
     hardening.keep_secrets_inside()
+    hardening.raise_descriptors()
     bootstrap = msgspec.json.decode(sys.stdin.buffer.readline(), type=Bootstrap)
     directory = Path(bootstrap.directory)
     listener = listen(directory / places.CONTROL)

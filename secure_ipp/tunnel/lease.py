@@ -14,13 +14,14 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import msgspec
 
 from secure_ipp import limits
 from secure_ipp.errors import ProtocolError, SecureIppError
-from secure_ipp.keys.locks import Lock
+from secure_ipp.keys.locks import Lock, LockHeld
 from secure_ipp.keys.private_files import make_private_dir
 from secure_ipp.tunnel import places
 from secure_ipp.tunnel.failures import DoorSilent, ForwardingRefused, NoRoute, TunnelLost, told
@@ -32,6 +33,7 @@ _log = logging.getLogger("secure_ipp.tunnel")
 _JOIN_AGAIN_SECONDS = 1.0  # between two tries after a keeper has died
 _TRIES = 5  # a keeper that is about to end may be met so often
 _POLL_SECONDS = 0.2
+_LEAST_SECONDS = 0.1
 
 
 class Lease:
@@ -50,9 +52,9 @@ class Lease:
         self._connection: socket.socket | None = None
         self._lines = Lines(FromKeeper)
         self._released = False
-        self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self.state = State("connecting")
+        _leases.add(self)
 
     @property
     def doors(self) -> tuple[str, ...]:
@@ -94,28 +96,37 @@ class Lease:
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
-                if os.getpid() == self._pid:
-                    connection.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 _log.debug("the tunnel's keeper was gone already")
             connection.close()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: have no part in it, so that it ends with the parent."""
+        self._released = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
     def hopeless(self) -> SecureIppError | None:
         """Why no connection through it will ever come about, if that is known."""
-        state = self.state
-        if state.failure:
-            return told(state.failure)
-        if "prohibited" in state.refusal:
-            return ForwardingRefused(
-                f"the ssh server {self._spec.route} does not forward to {self._target}: {state.refusal}",
-                "ask its administrator to allow it (AllowTcpForwarding, AllowStreamLocalForwarding, PermitOpen), or "
-                "use another ssh server",
-            )
-        return None
+        if self.state.failure:
+            return told(self.state.failure)
+        return self._prohibited() if len(self.doors) == 1 else None  # the server may forward to another address
+
+    def _prohibited(self) -> SecureIppError | None:
+        refusal = self.state.refusal
+        if "prohibited" not in refusal:
+            return None
+        return ForwardingRefused(
+            f"the ssh server {self._spec.route} does not forward to {self._target}: {refusal}",
+            "ask its administrator to allow it (AllowTcpForwarding, AllowStreamLocalForwarding, PermitOpen), or use "
+            "another ssh server",
+        )
 
     def explain(self, error: SecureIppError) -> SecureIppError:
         """What a connection through the tunnel that failed comes from, if the tunnel knows better."""
-        known = self.hopeless()
+        known = self.hopeless() or self._prohibited()
         if known is not None:
             return known
         state = self.state
@@ -141,13 +152,19 @@ class Lease:
 
     def _join(self, until: float) -> None:
         """Connect to the keeper; start one if there is none."""
-        with Lock(self._directory.with_suffix(".lock"), wait=limits.TUNNEL_START_SECONDS):
-            connection = reach_keeper(self._directory)
-            if connection is None:
-                places.remove(self._directory)
-                make_private_dir(self._directory)
-                start_keeper(self._spec, self._directory)
-                connection = reach_keeper(self._directory)
+        seconds = max(_LEAST_SECONDS, min(limits.TUNNEL_START_SECONDS, until - time.monotonic()))
+        try:
+            with Lock(self._directory.with_suffix(".lock"), wait=seconds):
+                connection = reach_keeper(self._directory, seconds)
+                if connection is None:
+                    places.remove(self._directory)
+                    make_private_dir(self._directory)
+                    start_keeper(self._spec, self._directory)
+                    connection = reach_keeper(self._directory, seconds)
+        except LockHeld:
+            raise TunnelLost(
+                "another process opens or closes this tunnel, and has not come to an end", "try again in a moment"
+            ) from None
         if connection is None:
             raise TunnelLost("the tunnel's keeper does not answer", f"see {self._directory / 'log'}")
         connection.settimeout(_POLL_SECONDS)
@@ -205,14 +222,14 @@ class Lease:
     def _watch(self) -> None:
         """Follow what becomes of it; when its keeper dies, join another."""
         drops = self.state.drops
-        while not self._released:
+        while not self._released and self.state.condition != "failed":
             try:
                 self._receive()
                 if self.state.drops != drops:
                     drops = self.state.drops
                     _log.warning("the tunnel to %s was lost: %s; it is being opened again", self._spec.route,
                                  self.state.reason)
-                if self._connection is None and not self._released and self.state.condition != "failed":
+                if self._connection is None and not self._released:
                     self._join_again()
             except (SecureIppError, OSError) as error:
                 if isinstance(error, ProtocolError):
@@ -233,11 +250,22 @@ class Lease:
             self.release()
 
 
-def reach_keeper(directory: Path) -> socket.socket | None:
+_leases: weakref.WeakSet[Lease] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for lease in list(_leases):
+        lease.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def reach_keeper(directory: Path, seconds: float = limits.TUNNEL_START_SECONDS) -> socket.socket | None:
     """A connection to the keeper of this tunnel; None: there is none."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.settimeout(limits.TUNNEL_START_SECONDS)
+        connection.settimeout(seconds)
         connection.connect(str(directory / places.CONTROL))
     except OSError:
         connection.close()
@@ -263,7 +291,7 @@ def start_keeper(spec: Spec, directory: Path) -> None:
         process.communicate()
         raise TunnelLost("the tunnel's keeper did not start in time", "try again on a machine less busy") from None
     if said != b"listening\n":
-        reason = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        reason = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2] or "it ended at once"
         raise TunnelLost(f"the tunnel's keeper did not start: {reason}", f"see {directory / 'log'}")
 
 

@@ -127,7 +127,9 @@ class OpenSsh:
 
     def _by_the_users_lists(self, plan: command.Plan, until: float) -> Facts:
         order = self._order
-        self._lets_pass = lambda key: order.accept_new and order.pinned in ("", key)
+        self._lets_pass = lambda key: (
+            order.accept_new and order.pinned in ("", key) and (not order.fingerprints or key in order.fingerprints)
+        )
         if self._log_in(command.master(plan, until - time.monotonic()), until, plan):
             asked = self._asked if self._passed else None
             key = asked[1] if asked else self._reported(until)
@@ -260,7 +262,7 @@ class OpenSsh:
         has it stored for that."""
         assert self._plan is not None
         known = self._plan.settings.words
-        user, host = known.get("user", ""), known.get("hostname", "")
+        user, host = known.get("user", ""), self._plan.settings.named
         if prompt == f"{user}@{host}'s password: ":
             return f"{user}@{self._order.route.host}'s password: "
         begins = f"({user}@{host}) "
@@ -271,7 +273,7 @@ class OpenSsh:
         question of the host's, and it lets no unknown host in."""
         if words.is_yes_or_no(prompt):
             return "no"
-        return self._asker.ask(f"{words.plain(prompt)} (asked on the way to {self._where}) ")
+        return self._asker.ask(f"(on the way to {self._where}) {words.plain(prompt)}")
 
     def _failure(self, plan: command.Plan, until: float) -> SecureIppError:
         """Why the last try failed: the first hop with something to say is the one that stopped it."""
@@ -280,7 +282,9 @@ class OpenSsh:
             for line in _beginning(plan.hop_log(number)).split(b"\n"):
                 heard.hear(line)
             if not heard.silent:
-                return heard.failure(f"the jump host {hop.text}", on_the_way=True)
+                return heard.failure(
+                    f"the jump host {hop.text}", post_quantum=self._order.post_quantum, on_the_way=True
+                )
         if self._heard.silent and time.monotonic() >= until:
             return failures.NoRoute(f"{self._where} did not answer in time", words.BY_HAND)
         error = self._heard.failure(self._where, post_quantum=self._order.post_quantum)

@@ -64,12 +64,12 @@ def read_key(path: Path, asker: Asker) -> Any:
         return _load(path, None)
     except OSError as error:
         raise LoginRefused(f"the key {path} cannot be read: {error.strerror}",
-                           "name another one with --sshkey") from None
+                           "name another one: --identity, or sshkey=") from None
     except TypeError:
         pass  # it is sealed
     except _UNREADABLE as error:
         raise LoginRefused(f"the key {path} cannot be read: {shown(str(error))}",
-                           "name another one with --sshkey") from None
+                           "name another one: --identity, or sshkey=") from None
     for _ in range(limits.PASSPHRASE_TRIES):
         passphrase = asker.ask(f"Enter passphrase for key '{path}': ")
         if passphrase is None:

@@ -109,7 +109,7 @@ def log_in(way: Way, order: Order, asker: Asker, until: float) -> None:
     route = hops(order.route, order.config)
     for number, hop in enumerate(route):
         last = number == len(route) - 1
-        vouchers = _vouchers(hop, order if last else None, order.accept_new)
+        vouchers = _vouchers(hop, order if last else None)
         session, way.known_by = _greet(way, hop, vouchers, order.post_quantum, until)
         if way.known_by == "accepted":
             _keep(hop, session.host_key.asbytes())
@@ -117,11 +117,11 @@ def log_in(way: Way, order: Order, asker: Asker, until: float) -> None:
         _authenticate(session, hop, order if last else replace(order, identity=""), asker, way.known_by, called)
 
 
-def _vouchers(hop: Hop, order: Order | None, accept_new: bool) -> Vouchers:
-    """What speaks for a host's key; the connection file does for the route's last host only."""
+def _vouchers(hop: Hop, order: Order | None) -> Vouchers:
+    """What speaks for a host's key; for the hosts before the route's last one (no order) known_hosts alone does."""
     lines = tuple(line for path in (*hop.user_known_hosts, *hop.system_known_hosts) for line in _known_hosts(path))
     return Vouchers(f"{hop.host}:{hop.port}", hop.name, lines, hop.plain_name, order.fingerprints if order else (),
-                    order.pinned if order else "", accept_new)
+                    order.pinned if order else "", order is not None and order.accept_new, order is None)
 
 
 def _known_hosts(path: Path) -> Iterable[host_keys.Line]:
@@ -280,7 +280,7 @@ def _authenticate(session: Session, hop: Hop, order: Order, asker: Asker, known_
         raise _no_login(session, hop, tried, error) from None
     if sealed is not None and not tried:
         raise sealed
-    advice = "name the key with --sshkey, or have it entered in authorized_keys there"
+    advice = "name the key (--identity, sshkey=), or have it entered in authorized_keys there"
     if order.password:
         advice = ("a password is never sent to a host that only the connection file vouches for: log in once with ssh, "
                   "or use a key")
@@ -340,7 +340,7 @@ def _with_password(session: Session, hop: Hop, asker: Asker, further: list[str],
         answer = asker.ask(text)
         if answer is None:
             raise LoginRefused(f"{hop.text} wants a password, and nobody gave one", "give it at a terminal, or store "
-                               "it: secure-ipp tunnel login HOST")
+                               "it: secure-ipp tunnel login USER@HOST")
         return answer
 
     if not further or "password" in further:

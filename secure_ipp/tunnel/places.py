@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from secure_ipp import limits
+from secure_ipp.errors import EnvironmentProblem
 from secure_ipp.keys import places
 from secure_ipp.keys.filesystem import is_local
 from secure_ipp.keys.private_files import make_private_dir
@@ -32,10 +33,16 @@ def root() -> Path:
 
 
 def remove(directory: Path) -> None:
-    """Take away what a tunnel left; what is not there is no error."""
+    """Take away what a tunnel left; what is not there is no error.
+
+    Raises:
+        EnvironmentProblem: it cannot be.
+    """
     try:
         for path in directory.iterdir():
             path.unlink(missing_ok=True)
         directory.rmdir()
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise EnvironmentProblem(f"{directory} cannot be cleared: {error.strerror}", "remove it by hand") from None

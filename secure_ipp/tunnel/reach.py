@@ -79,6 +79,8 @@ def spec_of(capability: Capability, way: Way, wishes: Wishes) -> Spec:
     if identity and not Path(identity).is_file():
         raise UsageError(f"there is no private key {identity}", "name the file of your ssh key")
     config = os.environ.get(CONFIG_VARIABLE, "")
+    if config not in ("", "none"):
+        config = str(Path(config).expanduser().absolute())  # the keeper is in another directory
     of_file = not wishes.route or wishes.route == capability.ssh
     return Spec(
         route=wishes.route or capability.ssh, doors=list(way.doors), backend=backends.choose(wishes.backend),
@@ -103,7 +105,8 @@ def _through_ssh(
         began = time.monotonic()
         check_first_use(capability, confirm)
         until += time.monotonic() - began  # its user's time to think
-    lease = Lease(spec, wishes.who, Prompter(route, wishes.password, interactive=wishes.interactive))
+    knows = wishes.interactive or wishes.password is not None  # who does not is not asked, in place of one who does
+    lease = Lease(spec, wishes.who, Prompter(route, wishes.password, interactive=wishes.interactive) if knows else None)
     lease.open(max(0.1, until - time.monotonic()))
     return Reached(lease.doors, way.by_proof, way.said, lease)
 

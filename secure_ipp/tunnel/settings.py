@@ -65,6 +65,12 @@ class Settings:
         value = self.words.get("proxyjump", "none")
         return () if value.lower() == "none" else tuple(parse_jump(part) for part in value.split(","))
 
+    @property
+    def named(self) -> str:
+        """What ssh calls the host where it asks for a password."""
+        alias = self.words.get("hostkeyalias", "none")
+        return self.words.get("hostname", "") if alias.lower() == "none" else alias
+
     def host_key_algorithms(self, kind: str) -> str:
         """Those that the user's ssh takes and that prove a plain host key of this kind, as an option's value.
 

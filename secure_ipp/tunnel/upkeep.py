@@ -63,12 +63,13 @@ class Upkeep:
 
     def _keep_up(self) -> None:
         tries = 0
+        seconds = limits.TUNNEL_CONNECT_SECONDS + limits.TUNNEL_ANSWER_SECONDS  # somebody may have to type
         while not self._stopping.is_set():
             if not self._pinned:
                 self._tell("connecting")
             try:
                 backend = self._make(self._spec.order(self._directory, self._pinned), self._asker)
-                facts = backend.connect(time.monotonic() + limits.TUNNEL_CONNECT_SECONDS)
+                facts = backend.connect(time.monotonic() + seconds)
             except SecureIppError as error:
                 if not self._pinned or isinstance(error, FINAL):
                     self._fail(error)
@@ -76,7 +77,7 @@ class Upkeep:
                 _log.warning("the tunnel cannot be opened again yet: %s", error.message)
                 self._tell("lost", reason=error.message)
             else:
-                tries, self._pinned = 0, facts.host_key
+                tries, self._pinned, seconds = 0, facts.host_key, limits.TUNNEL_CONNECT_SECONDS
                 reason = self._watch(backend, facts)
                 backend.close()
                 if self._stopping.is_set():

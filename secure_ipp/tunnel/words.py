@@ -161,7 +161,8 @@ class Words:
             by = f" (it takes: {told(methods[1])})" if methods else f": {told(text)}"
             return failures.LoginRefused(
                 f"{where} did not let you in{by}",
-                "see which key, user or password it wants; --identity names a key, --password lets it ask",
+                "see which key, user or password it wants; --identity (sshkey=) names a key, "
+                "and a password is asked for at a terminal, unless the connection file alone vouches for that host",
             )
         if kind == "exchange" and post_quantum:
             return not_post_quantum(where, told(text.rpartition("Their offer: ")[2]))
@@ -184,9 +185,13 @@ def unknown(where: str, fingerprint: str, *, vouched: bool = False) -> failures.
         vouched: the connection file has fingerprints, and this is none of them.
     """
     has = f"; it has {fingerprint}" if fingerprint else ""
-    other = ", which is none of those that the connection file names" if vouched else ""
+    if vouched:
+        return failures.HostKeyUnknown(
+            f"the host key of {where} is not known here{has}, which is none of those that the connection file names",
+            "ask whoever gave you the file",
+        )
     return failures.HostKeyUnknown(
-        f"the host key of {where} is not known here{has}{other}",
+        f"the host key of {where} is not known here{has}",
         "compare the fingerprint with what the host's owner says, then: secure-ipp tunnel open FILE --accept-new",
     )
 

@@ -56,6 +56,46 @@ def test_no_thread_is_left_after_a_failure(place):
     assert "secure-ipp-client" not in [thread.name for thread in threading.enumerate()]
 
 
+def test_an_interrupt_leaves_no_thread_and_no_way(place, monkeypatch):
+    import signal
+    import threading
+    from dataclasses import dataclass, field
+
+    from secure_ipp.client import client as clients
+
+    @dataclass
+    class Way:
+        doors: tuple[str, ...] = ("tcp://127.0.0.1:9",)
+        said: str = "by a way that leads nowhere"
+        released: threading.Event = field(default_factory=threading.Event)
+
+        def prover(self, capability):
+            return None
+
+        def explain(self, error):
+            return error
+
+        def watch(self, *_):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+        def release(self):
+            self.released.set()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    way, before = Way(), signal.signal(signal.SIGALRM, interrupt)
+    monkeypatch.setattr(clients, "reach_door", lambda *_, **__: (way, 30.0))
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            Client(str(place.client_file))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert caught.traceback  # which holds the client, as a notebook's does
+    assert way.released.wait(5)
+    assert "secure-ipp-client" not in [thread.name for thread in threading.enumerate()]
+
+
 def test_an_engine_file_is_not_a_clients(place):
     with pytest.raises(CapabilityError):
         Client(str(place.engine_file))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,13 +22,14 @@ class Script:
 
     Attributes:
         before: called with the order and the asker before each login; may raise one of `failures`.
-        orders: those that came.
+        orders, seconds: those that came, and the time that each was given.
         open: how many stand now.
     """
 
     def __init__(self) -> None:
         self.before: Callable[[Order, Asker], None] = lambda order, asker: None
         self.orders: list[Order] = []
+        self.seconds: list[float] = []
         self.refused = ""
         self.host_key = KEY
         self.open = 0
@@ -50,6 +52,7 @@ class FakeBackend:
     def connect(self, until: float) -> Facts:
         script = self._script
         script.orders.append(self._order)
+        script.seconds.append(until - time.monotonic())
         script.before(self._order, self._asker)
         for forward in self._order.forwards:
             forward.local.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import asyncssh
@@ -68,6 +68,7 @@ class Faulty:
 
     Args:
         password: that it takes; "": none.
+        factory: makes what decides on a login; None: as above.
         options: for `asyncssh.listen`.
 
     Attributes:
@@ -76,8 +77,10 @@ class Faulty:
 
     host = "127.0.0.1"
 
-    def __init__(self, password: str = "", **options: Any) -> None:
+    def __init__(self, password: str = "", factory: Callable[[], asyncssh.SSHServer] | None = None,
+                 **options: Any) -> None:
         self.password = password
+        self._factory = factory or (lambda: _Login(self))
         self.users: list[str] = []
         self.passwords: list[str] = []
         self.keys: list[str] = []
@@ -106,7 +109,7 @@ class Faulty:
         return self
 
     async def _listen(self) -> Any:
-        return await asyncssh.listen(self.host, 0, server_factory=lambda: _Login(self), server_host_keys=[self._key],
+        return await asyncssh.listen(self.host, 0, server_factory=self._factory, server_host_keys=[self._key],
                                      **self._options)
 
     def __exit__(self, *_: object) -> None:

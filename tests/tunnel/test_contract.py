@@ -228,6 +228,9 @@ def test_through_another_host(trial: Trial, ssh_server: Server, ssh_user: User) 
         with pytest.raises((HostKeyUnknown, NoRoute)):  # each host's key is judged, the first one's too
             trial.connect(trial.order(user, None, target, host="inner"))
         assert not _sent_a_name(ssh_server, since)
+        with pytest.raises(HostKeyUnknown, match="by hand"):  # what is accepted is the key of the route's end
+            trial.connect(trial.order(user, None, target, host="inner", accept_new=True))
+        assert not _sent_a_name(ssh_server, since) and ssh_server.name not in user.known_hosts.read_text()
         user.knows(ssh_server)
         order = trial.order(user, None, target, host="inner")
         _, facts = trial.connect(order)
@@ -298,8 +301,13 @@ def test_a_key_that_the_file_vouches_for(trial: Trial, ssh_server: Server, ssh_u
     since = len(ssh_server.log())
     with pytest.raises((HostKeyChanged, HostKeyUnknown)):
         trial.connect(trial.order(user, ssh_server, fingerprints=(other,)))
+    with pytest.raises((HostKeyChanged, HostKeyUnknown)):  # a word for any key is none against the file's
+        trial.connect(trial.order(user, ssh_server, fingerprints=(other,), accept_new=True))
     assert not _sent_a_name(ssh_server, since)
     assert user.known_hosts.read_text() == ""
+    order = trial.order(user, ssh_server, fingerprints=(ssh_server.fingerprint(),), accept_new=True)
+    assert trial.connect(order)[1].known_by == "accepted"
+    assert ssh_server.name in user.known_hosts.read_text()
 
 
 def test_a_pinned_key(trial: Trial, ssh_server: Server, ssh_user: User) -> None:
@@ -391,6 +399,20 @@ def test_not_post_quantum(trial: Trial, ssh_user: User) -> None:
         assert caught.value.advice
         assert not _sent_a_name(server, 0)
         assert "curve25519" in trial.connect(trial.order(user, server))[1].exchange
+        trial.end()
+
+
+def test_not_post_quantum_on_the_way(trial: Trial, ssh_server: Server, ssh_user: User) -> None:
+    with Server(lines=["KexAlgorithms curve25519-sha256"], authorized=[ssh_user.public_key]) as jump:
+        user = _newcomer(ssh_user)
+        config = user.alias("inner", ssh_server, f"ProxyJump {jump.host}:{jump.port}")
+        user.configure(config, identity=ssh_user.identity)
+        user.knows(jump)
+        user.knows(ssh_server)
+        with pytest.raises(NotPostQuantum):
+            trial.connect(trial.order(user, None, host="inner", post_quantum=True))
+        assert not _sent_a_name(jump, 0)
+        trial.connect(trial.order(user, None, host="inner"))
         trial.end()
 
 

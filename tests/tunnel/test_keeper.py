@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -14,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secure_ipp.errors import ProtocolError
+from secure_ipp import limits
+from secure_ipp.errors import EnvironmentProblem, ProtocolError
+from secure_ipp.keys.locks import Lock
 from secure_ipp.tunnel import lease as leases
 from secure_ipp.tunnel import listing, places
 from secure_ipp.tunnel.failures import (
@@ -136,6 +139,21 @@ def test_s23_what_another_try_cannot_mend_ends_it(keepers: Keepers, script: Scri
     lease.release()
 
 
+def test_a_user_of_a_tunnel_that_has_failed_rests(keepers: Keepers, script: Script) -> None:
+    lease = opened()
+
+    def fail(*_: object) -> None:
+        raise HostKeyChanged("another key")
+
+    script.before = fail
+    script.drop()
+    assert keepers.gone()
+    assert lease._thread is not None
+    lease._thread.join(10)
+    assert not lease._thread.is_alive() and lease.state.condition == "failed"
+    lease.release()
+
+
 @pytest.mark.parametrize("error", [NoRoute("nobody there", "look"), LoginRefused("who are you?", "a key")])
 def test_a_first_login_that_fails_is_the_error_of_all_who_wait(
     keepers: Keepers, script: Script, error: Exception
@@ -186,6 +204,15 @@ def test_the_time_to_type_does_not_count(keepers: Keepers, script: Script) -> No
     lease.release()
 
 
+def test_the_time_to_type_does_not_count_in_the_login_either(keepers: Keepers, script: Script) -> None:
+    lease = opened()
+    script.drop()
+    wait_until(lambda: len(script.seconds) == 2)
+    first, again = script.seconds
+    assert first > limits.TUNNEL_ANSWER_SECONDS > again > limits.TUNNEL_CONNECT_SECONDS - 10
+    lease.release()
+
+
 def test_where_nobody_can_be_asked_the_login_hears_so_at_once(keepers: Keepers, script: Script) -> None:
     answers = []
     script.before = lambda order, asker: answers.append(asker.ask("password: "))
@@ -230,6 +257,77 @@ def test_a_keeper_that_dies_is_followed_by_another_under_the_same_addresses(
     lease.release()
 
 
+def test_a_refusal_of_one_address_is_no_reason_to_give_up_the_others(keepers: Keepers, script: Script) -> None:
+    import msgspec
+
+    script.refused = "administratively prohibited: open failed"
+    doors = ["tcp://127.0.0.1:5000", "tcp://10.0.0.1:5000"]
+    lease = opened(spec=msgspec.structs.replace(SPEC, doors=doors))
+    wait_until(lambda: lease.state.refusal)
+    assert lease.hopeless() is None
+    assert isinstance(lease.explain(TimeoutError()), ForwardingRefused)  # type: ignore[arg-type]
+    lease.release()
+
+
+def test_a_forked_child_has_no_part_in_it(keepers: Keepers, script: Script) -> None:
+    lease = opened()
+    assert lease._connection is not None
+    number = lease._connection.fileno()
+    told, telling = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            found = os.readlink(f"/proc/self/fd/{number}") if os.path.exists(f"/proc/self/fd/{number}") else "closed"
+            os.write(telling, found.encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(told, 100) == b"closed"
+    os.close(told), os.close(telling)
+    assert script.open == 1 and lease._connection is not None
+    lease.release()
+
+
+def test_there_may_be_more_users_than_descriptors(keepers: Keepers, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = opened()
+    accept, short = keepers.all[0]._listener.accept, [True]
+
+    class Listener:
+        def accept(self) -> object:
+            if short:
+                short.clear()
+                raise OSError(errno.EMFILE, "too many open files")
+            return accept()
+
+    monkeypatch.setattr(keepers.all[0], "_listener", Listener())
+    second = opened("another")
+    assert not short and second.state.condition == "up"
+    monkeypatch.undo()
+    second.release(), lease.release()
+
+
+def test_a_list_of_all_users_with_the_longest_names_is_a_message() -> None:
+    import msgspec
+
+    who = f"agent of {'x' * 64} (process 4194304)"
+    line = msgspec.json.encode(State("up", users=[who] * limits.TUNNEL_USERS, spec=SPEC)) + b"\n"
+    assert Lines(FromKeeper).take(line)
+
+
+def test_who_is_late_waits_no_longer_than_its_time_for_another_that_opens_it(home: Path) -> None:
+    began = time.monotonic()
+    with Lock(places.root() / f"{SPEC.name}.lock"), pytest.raises(TunnelLost, match="another process"):
+        opened(seconds=0.3)
+    assert time.monotonic() - began < 5
+
+
+def test_what_cannot_be_cleared_is_said(home: Path) -> None:
+    (places.root() / SPEC.name / "planted").mkdir(parents=True, mode=0o700)
+    with pytest.raises(EnvironmentProblem, match="cannot be cleared"):
+        opened()
+    assert listing.tunnels() == {}
+
+
 def test_a_refusal_of_the_ssh_server_is_told_as_what_it_is(keepers: Keepers, script: Script) -> None:
     script.refused = "administratively prohibited: open failed"
     lease = opened()
@@ -239,7 +337,8 @@ def test_a_refusal_of_the_ssh_server_is_told_as_what_it_is(keepers: Keepers, scr
 
 def test_garbage_at_the_control_socket_disturbs_nobody(keepers: Keepers, script: Script) -> None:
     lease = opened()
-    for junk in (b"\xff\n", b"{}\n", b'{"do":"close","x":1}\n', b'{"do":"use"}\n', b"x" * 70000):
+    endless = b"x" * (limits.TUNNEL_LINE_BYTES + 2)
+    for junk in (b"\xff\n", b"{}\n", b'{"do":"close","x":1}\n', b'{"do":"use"}\n', endless):
         connection = leases.reach_keeper(places.root() / SPEC.name)
         assert connection is not None
         with connection:

@@ -267,7 +267,7 @@ def test_what_a_hop_asks_is_said_to_be_asked_on_the_way(chain: tuple[Server, Ser
     asker = Knows(PASSPHRASE)
     with up(order(user, None, host="second", identity=str(ssh_user.identity)), asker):
         assert len(asker.asked) == 1
-        assert str(sealed.identity) in asker.asked[0] and asker.asked[0].endswith("(asked on the way to second) ")
+        assert str(sealed.identity) in asker.asked[0] and asker.asked[0].startswith("(on the way to second) ")
 
 
 # --- host keys ---
