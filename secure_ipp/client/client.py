@@ -57,7 +57,8 @@ class Client(Controls):
         password: for that; better stored once (`secure-ipp tunnel login`) or typed when asked for.
         paramiko: use paramiko even if there is an ssh program.
         transport: "direct" or "ssh": this way or none.
-        require_post_quantum: refuse an SSH key exchange that a quantum computer could undo.
+        require_post_quantum: refuse an SSH key exchange that a quantum computer could undo; with `transport="ssh"`
+            nothing goes by another way.
 
     Attributes:
         way: how the controller is reached, and why so; a line.
