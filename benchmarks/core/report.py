@@ -119,7 +119,7 @@ def write(path: Path, quick: bool, figures: Sequence[Figure], results: Results, 
     """The whole report."""
     parts = [
         "# Results", "", conditions(quick, results, peers), "",
-        "![How many times better than ours](results.svg)", "",
+        f"![How many times better than ours]({path.stem}.svg)", "",
     ]
     for figure in figures:
         parts += [f"## {figure.title}", "", table([figure], results, peers), ""]
