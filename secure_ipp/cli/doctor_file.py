@@ -116,13 +116,10 @@ class Examination:
             yield self._door(found, endpoint)
         for endpoint in self._reachable[:1]:
             yield self._stranger(found, endpoint)
-        by_ssh = route_finding(found) if found.ssh and isinstance(found, Capability) else None
-        if by_ssh is not None:
-            yield by_ssh
-        none = not self._reachable and not self._undecided and (by_ssh is None or by_ssh.level != "ok")
-        if found.tcp_doors and none:
+        if found.tcp_doors and not self._reachable and not self._undecided:
+            by_ssh = found.ssh and isinstance(found, Capability)  # which is tried, too
             yield Finding(
-                "door", "error", "none of its doors answers from here",
+                "door", "note" if by_ssh else "error", "none of its doors answers from here",
                 "see whether the controller runs and a firewall or tunnel stands between",
             )
 
@@ -184,6 +181,8 @@ class Examination:
         found = self._found
         if found is not None:
             yield from route_findings(found)
+            if found.ssh and isinstance(found, Capability):
+                yield route_finding(found)
 
     def _stranger(self, found: PublicPart, endpoint: str) -> Finding:
         from secure_ipp.keys.curve import KeyPair

@@ -111,12 +111,14 @@ class Run:
         finally:
             for number in usual:
                 signal.signal(number, signal.SIG_IGN)
-            if self._started:
-                self._say("stopping ...")
-            while self._started:
-                self._stop(self._started[-1])
-            for number, handler in usual.items():
-                signal.signal(number, handler)
+            try:
+                if self._started:
+                    self._say("stopping ...")
+                while self._started:
+                    self._stop(self._started[-1])
+            finally:
+                for number, handler in usual.items():
+                    signal.signal(number, handler)
 
     def controller(self) -> None:
         """Start one; returns when its doors are open."""

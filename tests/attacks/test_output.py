@@ -164,7 +164,7 @@ def test_s31_words_of_a_controller_are_harmless() -> None:
     assert_harmless(str(caught[0].message), colours=False)
     refusals: list[Any] = []
     reply = messages.Refusal("refused", ALL[:500], ALL[:500])
-    connection = types.SimpleNamespace(_fail=refusals.append)
+    connection = types.SimpleNamespace(_fail=refusals.append, _trial=None)
     from secure_ipp.wire.codec import encode_message
 
     frame = types.SimpleNamespace(bytes=encode_message(reply))
@@ -420,7 +420,10 @@ def test_s31_any_bytes_are_a_picture_or_none(kind: str, data: bytes, head: bytes
 def test_s31_status_shows_hosts_and_names_harmlessly(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
         "cluster": "c", "hub": {"pid": 1}, "records": {"records": 0}, "audit": {"problem": ALL},
-        "controller": {"started": 0, "supervisor": 1, "restarts": 0, "client_port": 1, "engine_port": 2},
+        "controller": {
+            "started": 0, "supervisor": 1, "restarts": 0, "client_port": 1, "engine_port": 2, "client_socket": ALL,
+            "engine_socket": ALL,
+        },
         "scheduler": {"pid": 1}, "registry": {"problem": ALL},
         "engines": [
             {"id": 1, "host": ALL, "pid": 1, "state": ALL, "reads_cluster_dir": True, "reads_join_file": False}

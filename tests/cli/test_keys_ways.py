@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from secure_ipp import keys as keys_api
-from secure_ipp.cli import cluster_commands, main, running, status
+from secure_ipp.cli import cluster_commands, doctor_file, main, running, status
+from secure_ipp.cli.checks import Finding
 from secure_ipp.cli.doctor_file import Examination
 from secure_ipp.cli.keys import keys
 from secure_ipp.cli.options import ExitCode
@@ -193,7 +194,12 @@ def test_what_was_asked_for_reaches_the_supervisor(
     place: ClusterPlace, words: tuple[str, ...], curve: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(launch, "start_controller", lambda place, **said: asked.append(said))
+
+    def start(place: ClusterPlace, **said: Any) -> None:
+        asked.append(said)
+        raise UsageError("it has been asked for, and that is all")
+
+    monkeypatch.setattr(launch, "start_controller", start)
     run("init", *(() if curve else ("--no-curve",)))
     CliRunner().invoke(main.secure_ipp, [*words, "--ssh-door", *(() if curve else ("--no-curve",))])
     (one,) = asked
@@ -247,7 +253,9 @@ def test_the_doctor_of_a_file_says_what_it_can_of_its_ways(
         for verdict, level in (("admitted", "ok"), ("refused", "error"), ("silent", "error")):
             monkeypatch.setattr(intruder, "try_door", lambda *args, proves, verdict=verdict: verdict)
             assert found("door")[0].level == level
-    ssh, quantum = found("ssh")
+    monkeypatch.setattr(doctor_file, "route_finding", lambda capability: Finding("route", "ok", capability.ssh))
+    ssh, quantum, tried = found("ssh")
+    assert tried.text == ROUTE
     assert ROUTE in ssh.text and "2 fingerprints" in ssh.text and "post-quantum" in quantum.text
     run("ways", "--ssh", "", "--no-require-post-quantum")
     (warning,) = found("ssh")

@@ -46,7 +46,7 @@ DAMAGED: dict[str, tuple[Callable[[str], str], str]] = {
     "another name": (with_field("name", "admin"), "changed after it was made"),
     "another's key": (with_field("secret_key", KeyPair.generate().secret.text), FRESH_COPY),
     "a later format": (with_field("format", "secure-ipp-capability/2"), "install the version"),
-    "without Curve": (with_field("curve", False), "no fallback"),
+    "without Curve": (with_field("curve", False), "ask for a fresh file"),
     "ipyparallel's": (lambda text: '{"key": "1", "ssh": "", "interface": "tcp://*"}', "secure-ipp keys init"),
 }
 

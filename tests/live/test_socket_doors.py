@@ -140,7 +140,7 @@ def test_s17_a_revoked_key_is_cut_and_refused_and_what_happened_is_on_record(soc
     ada, owner = ipp.Client(str(issued), timeout=20), sockets.client()
     with ada:
         ada.wait_for_engines(2, timeout=20)
-        assert {client["name"] for client in sockets.status()["clients"]} >= {"ada", "owner"}
+        wait_until(lambda: {client["name"] for client in sockets.status()["clients"]} >= {"ada", "owner"}, 5)
         done = sockets.run("secure-ipp", "keys", "revoke", "ada")
         assert done.returncode == 0, done.stderr
         wait_until(lambda: ada.session.closed, 5)
