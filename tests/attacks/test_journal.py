@@ -29,7 +29,7 @@ from secure_ipp.keys.private_files import write_private
 from secure_ipp.wire import messages
 from tests.attacks.rogue import Rogues, Trail
 from tests.hub.live_hub import SECONDS, LiveHub, SchedulerEnd
-from tests.running import RunningCluster, journal_lines, wait_until
+from tests.running import RunningCluster, argv, journal_lines, wait_until
 from tests.store.records import task_record
 
 pytestmark = pytest.mark.live
@@ -191,12 +191,20 @@ def test_s10_a_registry_put_back_while_no_controller_ran_revives_nobody(town: Ru
     wait_until(lambda: [line for line in journal_lines(town.place) if line["event"] == "grant_revoked"])
     town.stop()
     write_private(town.place.registry, old, exclusive=False)
-    done = town.run("ipcluster", "start", "--cluster", town.name, "-n", "0", "--daemonize")
-    if done.returncode == 0:
-        with pytest.raises(SecureIppError):
-            town.client(timeout=3)
-    refused = [line for line in journal_lines(town.place) if line["event"] == "registry_refused"]
-    assert "was seen before" in refused[-1]["reason"] or "in force already" in refused[-1]["reason"]
+    with subprocess.Popen(
+        argv("ipcluster", "start", "--cluster", town.name, "-n", "0", "--daemonize"), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "SECURE_IPP_HOME": str(town.home)},
+    ) as start:
+        try:
+            refused = wait_until(
+                lambda: [line for line in journal_lines(town.place) if line["event"] == "registry_refused"], 20
+            )
+            assert "was seen before" in refused[-1]["reason"] or "in force already" in refused[-1]["reason"]
+            with pytest.raises(SecureIppError):
+                town.client(timeout=3)
+            assert start.poll() != 0  # it does not call that a start
+        finally:
+            start.send_signal(signal.SIGINT)
 
 
 def test_s20_kill_9_of_the_hub_under_load_loses_no_task_that_ended(town: RunningCluster) -> None:
