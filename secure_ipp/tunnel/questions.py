@@ -1,20 +1,17 @@
 """What a back end asks, and what users answer: prompts of passwords and passphrases, across threads.
 
-Laws: a prompt that was answered is answered alike on later logins, until `forget`; the same prompt twice within one
-login means that the answer was wrong, and is asked anew; nobody waits longer than `TUNNEL_ANSWER_SECONDS`, nor when
-there is nobody to ask.  Answers are never logged or shown.
+Laws: a prompt that was answered is answered alike on later logins, however soon these follow, until `forget`; the same
+prompt twice within one login means that the answer was wrong, and is asked anew; nobody waits longer than
+`TUNNEL_ANSWER_SECONDS`, nor when there is nobody to ask.  Answers are never logged or shown.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from secure_ipp import limits
 from secure_ipp.tunnel.messages import Question, Reply
-
-_AGAIN_SECONDS = 5.0  # a prompt that comes back so soon was answered wrong
 
 
 class _Open:
@@ -36,7 +33,8 @@ class Questions:
     def __init__(self, put: Callable[[Question], None]) -> None:
         self._put = put
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[str, float]] = {}  # by prompt: the answer, and when it was last given
+        self._known: dict[str, str] = {}  # by prompt: the answer
+        self._given: set[str] = set()  # prompts that were answered in this login
         self._open: dict[int, _Open] = {}
         self._count = 0
         self._over = False
@@ -44,10 +42,11 @@ class Questions:
     def ask(self, prompt: str) -> str | None:
         """The answer; None: nobody knows."""
         with self._lock:
-            known = self._known.pop(prompt, None)
-            if known is not None and time.monotonic() - known[1] > _AGAIN_SECONDS:
-                self._known[prompt] = known[0], time.monotonic()
-                return known[0]
+            if prompt in self._given:
+                self._known.pop(prompt, None)
+            if prompt in self._known:
+                self._given.add(prompt)
+                return self._known[prompt]
             if self._over:
                 return None
             self._count += 1
@@ -57,8 +56,14 @@ class Questions:
         with self._lock:
             self._open.pop(one.question.number, None)
             if one.text is not None:
-                self._known[prompt] = one.text, time.monotonic()
+                self._known[prompt] = one.text
+                self._given.add(prompt)
         return one.text
+
+    def new_login(self) -> None:
+        """What is asked from now on is asked for another login than before."""
+        with self._lock:
+            self._given.clear()
 
     def answered(self, reply: Reply) -> None:
         """By a user; only the first answer counts."""

@@ -17,6 +17,7 @@ from secure_ipp.errors import SecureIppError
 from secure_ipp.tunnel.failures import FINAL, TunnelLost, tell
 from secure_ipp.tunnel.interface import Asker, Backend, Facts, Order
 from secure_ipp.tunnel.messages import State
+from secure_ipp.tunnel.questions import Questions
 from secure_ipp.tunnel.spec import Spec
 
 _log = logging.getLogger("secure_ipp.tunnel")
@@ -32,7 +33,7 @@ class Upkeep:
     """
 
     def __init__(
-        self, spec: Spec, directory: Path, make: Callable[[Order, Asker], Backend], asker: Asker,
+        self, spec: Spec, directory: Path, make: Callable[[Order, Asker], Backend], asker: Questions,
         told: Callable[[State], None],
     ) -> None:
         self._spec = spec
@@ -67,6 +68,7 @@ class Upkeep:
         while not self._stopping.is_set():
             if not self._pinned:
                 self._tell("connecting")
+            self._asker.new_login()
             try:
                 backend = self._make(self._spec.order(self._directory, self._pinned), self._asker)
                 facts = backend.connect(time.monotonic() + seconds)

@@ -25,7 +25,7 @@ from tests import running
 from tests.live.test_two_hosts import Hosts, hosts, needs_namespaces, on, run, told  # noqa: F401  a fixture
 from tests.running import RunningCluster, wait_until
 from tests.tunnel.faults import Faulty
-from tests.tunnel.sshd import Server, User, free_port
+from tests.tunnel.sshd import Server, User, free_port, need_sshd
 
 pytestmark = pytest.mark.live
 BACKENDS = ("openssh", "paramiko")
@@ -376,12 +376,9 @@ class ServerOn(Server):
     def __init__(self, namespace: str, address: str, **options: Any) -> None:
         super().__init__(**options)
         self.lines.append(f"ListenAddress {address}")
-        self._program = f"/proc/self/fd/none-{namespace}"
         self._namespace, self.host = namespace, address
 
     def start(self) -> ServerOn:
-        from tests.tunnel.sshd import need_sshd
-
         place = self.directory / "sshd"
         place.write_text(f"#!/bin/sh\nexec ip netns exec {self._namespace} {need_sshd()} \"$@\"\n")
         place.chmod(0o700)

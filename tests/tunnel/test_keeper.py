@@ -192,6 +192,19 @@ def test_a_question_reaches_a_user_and_its_answer_the_login(keepers: Keepers, sc
     lease.release()
 
 
+def test_a_tunnel_that_falls_right_after_a_password_login_is_opened_again_with_it(
+    keepers: Keepers, script: Script
+) -> None:
+    answers = []
+    script.before = lambda order, asker: answers.append(asker.ask("ada@host's password: "))
+    knows = Knows("sesame")
+    lease = opened(prompter=knows)
+    script.drop()
+    wait_until(lambda: lease.state.condition == "up" and lease.state.drops == 1)
+    assert answers == ["sesame", "sesame"] and len(knows.prompts) == 1
+    lease.release()
+
+
 def test_the_time_to_type_does_not_count(keepers: Keepers, script: Script) -> None:
     class Slow(Knows):
         def answer(self, prompt: str) -> str | None:
